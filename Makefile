@@ -1,0 +1,37 @@
+# Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-small check fix test demo bench record clean pins
+
+BIN := .venv/bin
+
+help:  ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup:  ## make .venv and install what is missing, system packages included
+	@tools/setup
+
+check: setup  ## lint, types, import contracts and the tests that need no root (under 30 s)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q . || { echo "run \`make fix\`"; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(BIN)/pytest -q -m "not root and not engine"
+
+fix: setup  ## format the code and mend what ruff can
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+test: setup  ## everything: checks, kernel tests in namespaces, real Docker engines (root)
+	@tools/test
+
+demo: setup  ## the main job on a real Docker engine, in a sandbox of namespaces (root)
+	@$(BIN)/python -m rig.demo
+
+pins:  ## resolve requirements/*.txt anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml -o requirements/run.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra dev pyproject.toml -o requirements/dev.txt
+
+clean:  ## remove what was built here
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

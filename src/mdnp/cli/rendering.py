@@ -1,0 +1,87 @@
+"""Tables without borders, and details by name. Lines that are not data begin with `# `."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+SHORT = 12  # Docker's own length for ids in tables
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [list(heads), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def networks(views: Iterable[Mapping[str, Any]], drift: bool = False) -> str:
+    heads = ["NETWORK", "KIND", "BRIDGE", "SUBNETS", "MTU", "GATEWAY", "ENDPOINTS"] + ["DRIFT"] * drift
+    rows = [
+        [
+            one["id"][:SHORT],
+            one["kind"],
+            one["bridge"],
+            ",".join(subnet["pool"] for subnet in one["subnets"]) or "-",
+            one["mtu"],
+            "internal" if one["internal"] else one["gateway"],
+            one["endpoints"],
+            *([one["drift"] or "-"] if drift else ()),
+        ]
+        for one in views
+    ]
+    return table(heads, rows)
+
+
+def endpoints(views: Iterable[Mapping[str, Any]]) -> str:
+    heads = ["ENDPOINT", "NETWORK", "ADDRESSES", "MAC", "PHASE", "LINK"]
+    rows = [
+        [
+            one["id"][:SHORT],
+            one["network"][:SHORT],
+            ",".join(one["addresses"]) or "-",
+            one["mac"],
+            one["phase"],
+            one["host_end"],
+        ]
+        for one in views
+    ]
+    return table(heads, rows)
+
+
+def status(view: Mapping[str, Any]) -> str:
+    lines = [networks(view["networks"], drift=True)] if view["networks"] else ["# no networks yet"]
+    lines += [f"# drift: {step}" for step in view["drift"]]
+    lines += [f"# lost: {one}: restart its container" for one in view["lost"]]
+    verdict = "in sync" if view["healthy"] else "NOT in sync"
+    lines.append(f"# mdnp {view['version']}, up {duration(view['uptime_s'])}, {verdict}")
+    return "\n".join(lines)
+
+
+def details(view: Mapping[str, Any]) -> str:
+    """One value a line; a list of values below its name."""
+    width = max(map(len, view))
+    lines = []
+    for name, value in view.items():
+        items = value if isinstance(value, list) else [value]
+        texts = [_inline(item) for item in items] or ["-"]
+        lines.append(f"{name.ljust(width)}  {texts[0]}")
+        lines += [f"{'':{width}}  {text}" for text in texts[1:]]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    whole = int(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_inline(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ",".join(map(_inline, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if value not in (None, "") else "-"

@@ -1,0 +1,48 @@
+"""
+The names and marks of what is ours in the kernel, each with the reason for its value.
+
+A link name has at most 15 bytes (IFNAMSIZ less the final zero): four of prefix and eleven of Docker's id, which is
+44 bits of a random number. A prefix says the kind, so that `ip link` reads like a list of what there is.
+"""
+
+from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.network import Network
+
+ID_LENGTH = 11
+
+BRIDGE_PREFIX = "mdb-"
+HOST_END_PREFIX = "mdv-"
+# The end that Docker takes into the sandbox and renames there. In the host's namespace it is only seen before Join
+# and after Leave.
+SANDBOX_END_PREFIX = "mdp-"
+
+# The group (IFLA_GROUP) marks every link of ours, also bridges whose name the user chose. It is what makes a link
+# ours beyond doubt, so it must be a number that nobody else picks: "mdnp" in ASCII.
+GROUP = int.from_bytes(b"mdnp", "big")
+# Links that are about to die, deleted together: the kernel waits about 17 ms (an RCU grace period) for one deletion or
+# for a whole group. "mdnx" in ASCII.
+DOOMED_GROUP = int.from_bytes(b"mdnx", "big")
+
+# The chain that Docker leaves to others, walked before its own rules, and the comment that says a rule in it is ours.
+FORWARD_CHAIN = "DOCKER-USER"
+RULE_COMMENT = "mdnp"
+
+
+def bridge(network: Network) -> str:
+    return network.options.bridge_name or f"{BRIDGE_PREFIX}{network.id[:ID_LENGTH]}"
+
+
+def host_end(endpoint: EndpointID) -> str:
+    return f"{HOST_END_PREFIX}{endpoint[:ID_LENGTH]}"
+
+
+def sandbox_end(endpoint: EndpointID) -> str:
+    return f"{SANDBOX_END_PREFIX}{endpoint[:ID_LENGTH]}"
+
+
+def network_alias(network: NetworkID) -> str:
+    return f"mdnp network {network}"
+
+
+def endpoint_alias(endpoint: EndpointID) -> str:
+    return f"mdnp endpoint {endpoint}"

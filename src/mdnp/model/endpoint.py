@@ -1,0 +1,35 @@
+"""An endpoint, and the phases of its life."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.mac import MAC
+from mdnp.model.network import IPInterface
+
+
+class Phase(StrEnum):
+    """
+    Where an endpoint is in its life, which says what drift is.
+
+    Docker takes the sandbox end of the veth into the sandbox some time after Join and brings it back some time after
+    Leave, or never, when the sandbox dies first. So only a `CREATED` endpoint's links can be made again; a `JOINED`
+    one whose links vanished is lost, and of a `LEFT` one nothing is expected.
+    """
+
+    CREATED = "created"
+    JOINED = "joined"
+    LEFT = "left"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What this host promised about an endpoint. `mac_given` says that Docker chose the MAC, not we."""
+
+    id: EndpointID
+    network_id: NetworkID
+    mac: MAC
+    mac_given: bool
+    addresses: tuple[IPInterface, ...]
+    phase: Phase = Phase.CREATED
+    sandbox: str = ""

@@ -1,0 +1,93 @@
+"""A network, as Docker asked for it and as this host promised it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+    ip_network,
+)
+
+from mdnp.model.errors import InvalidParameter
+from mdnp.model.identity import NetworkID
+from mdnp.model.options import GatewayMode, NetworkOptions
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+IPInterface = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """
+    One pool of a network and the gateway that IPAM chose in it, if it chose one.
+
+    Docker's null IPAM sends 0.0.0.0/0 for "no addresses": that is no subnet, and is never kept as one.
+    """
+
+    pool: IPNetwork
+    gateway: IPInterface | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """What this host promised about a network. `mtu` is in bytes, decided when the network is made and then kept."""
+
+    id: NetworkID
+    subnets: tuple[Subnet, ...]
+    internal: bool
+    options: NetworkOptions
+    mtu: int
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether the host stands in the network with the gateway's address."""
+        return needs_gateway(self.options, self.internal)
+
+    def subnet_of(self, address: IPInterface) -> Subnet | None:
+        return next((subnet for subnet in self.subnets if address.ip in subnet.pool), None)
+
+
+def needs_gateway(options: NetworkOptions, internal: bool) -> bool:
+    """Internal networks have no way out, and `mdnp.gateway=none` gives none: no address is spent on a gateway."""
+    return not internal and options.gateway is not GatewayMode.NONE
+
+
+def parse_subnet(pool: str, gateway: str | None) -> Subnet | None:
+    """A subnet as Docker's IPAMData has it: a pool, and a gateway with its prefix length. None for null IPAM's 0/0."""
+    try:
+        network = ip_network(pool)
+    except ValueError as error:
+        raise InvalidParameter(f"Pool {pool[:80]!r}: expected a network as 10.1.0.0/24 ({error})") from error
+    if network.prefixlen == 0:
+        return None
+    if not gateway:
+        return Subnet(network)
+    interface = parse_interface(gateway, "Gateway")
+    if interface.ip not in network:
+        raise InvalidParameter(f"Gateway {gateway}: not in the pool {network}")
+    return Subnet(network, interface)
+
+
+def parse_interface(text: str, field: str) -> IPInterface:
+    try:
+        return ip_interface(text)
+    except ValueError as error:
+        raise InvalidParameter(
+            f"{field} {text[:80]!r}: expected an address with its prefix length, as 10.1.0.2/24 ({error})"
+        ) from error
+
+
+def overlapping(subnets: Iterable[Subnet], pools: Iterable[IPNetwork]) -> tuple[IPNetwork, IPNetwork] | None:
+    """The first subnet that shares addresses with one of `pools`, and that pool."""
+    others = tuple(pools)
+    for subnet in subnets:
+        for other in others:
+            if subnet.pool.overlaps(other):  # of different families: False
+                return subnet.pool, other
+    return None

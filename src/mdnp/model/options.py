@@ -1,0 +1,185 @@
+"""
+The options of networks and endpoints: what users write with `-o` and `--driver-opt`.
+
+Docker's own labels keep their meaning, so that a Compose file moves over unchanged. A key that nobody knows is
+refused with the nearest known one, a known one whose value asks for what is not built yet is refused in so many words:
+an option that is accepted and ignored is a lie that is found at three in the morning.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TypeVar
+
+from mdnp.model.errors import InvalidParameter, MdnpError, Unsupported
+
+MTU = "com.docker.network.driver.mtu"
+BRIDGE_NAME = "com.docker.network.bridge.name"
+IFACE_PREFIX = "com.docker.network.container_iface_prefix"
+MODE = "mdnp.mode"
+GATEWAY = "mdnp.gateway"
+
+# IPv4 needs 68 bytes (RFC 791); a veth and a bridge take no more than 65535.
+MTU_RANGE = range(68, 65536)
+# Docker appends the lowest free number to the prefix, and a link name has 15 bytes: leave three digits.
+IFACE_PREFIX_LENGTH = 12
+LINK_NAME_LENGTH = 15
+
+
+class Mode(StrEnum):
+    """The dataplane of a network."""
+
+    BRIDGE = "bridge"
+
+
+class GatewayMode(StrEnum):
+    """Who gives the containers of a network their way out."""
+
+    SELF = "self"  # our gateway, on the network's bridge
+    DOCKER = "docker"  # Docker's docker_gwbridge, a second interface
+    NONE = "none"  # nobody
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """A network's options, parsed. Fields that are None were not given."""
+
+    mode: Mode = Mode.BRIDGE
+    gateway: GatewayMode = GatewayMode.SELF
+    mtu: int | None = None
+    bridge_name: str | None = None
+    iface_prefix: str = "eth"
+
+
+def parse_network_options(given: Mapping[str, object]) -> NetworkOptions:
+    """`given` is Docker's `com.docker.network.generic` map. Every fault is told at once."""
+    faults: list[MdnpError] = []
+    fields: dict[str, object] = {}
+    for key, value in given.items():
+        try:
+            if key not in _NETWORK_OPTIONS:
+                raise _unknown(key, _NETWORK_OPTIONS)
+            field, parse = _NETWORK_OPTIONS[key]
+            fields[field] = parse(_Option(key, value))
+        except MdnpError as fault:
+            faults.append(fault)
+    _raise(faults)
+    fields.pop(_CHECKED_ONLY, None)
+    return NetworkOptions(**fields)  # type: ignore[arg-type]  # each parser returns its field's type
+
+
+def check_endpoint_options(given: Mapping[str, object]) -> None:
+    """Refuse what a user wrote with `--driver-opt` and nobody knows. The engine's own keys pass: it may add more."""
+    _raise([_unknown(key, ENDPOINT_OPTIONS) for key in given if not key.startswith(_ENGINE_ENDPOINT_KEYS)])
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class _Option:
+    key: str
+    value: object
+
+    @property
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            raise InvalidParameter(f"option {self.key}: expected text, got {str(self.value)[:80]}")
+        return self.value
+
+    def refuse(self, expected: str) -> InvalidParameter:
+        return InvalidParameter(f"option {self.key}={self.text[:80]}: expected {expected}")
+
+
+def _unknown(key: str, known: Iterable[str]) -> InvalidParameter:
+    # People mistype the last part of a long key, or forget the parts before it: compare both.
+    by_tail = {name.rpartition(".")[2]: name for name in known}
+    nearest = get_close_matches(key, by_tail.values(), n=1) or [
+        by_tail[tail] for tail in get_close_matches(key.rpartition(".")[2], by_tail, n=1)
+    ]
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(by_tail.values()) or 'none'}"
+    return InvalidParameter(f"unknown option {key[:120]}: {hint}")
+
+
+def _raise(faults: Sequence[MdnpError]) -> None:
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InvalidParameter("; ".join(map(str, faults)))
+
+
+def _mtu(option: _Option) -> int:
+    text = option.text
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) in MTU_RANGE):
+        raise option.refuse(f"bytes from {MTU_RANGE.start} to {MTU_RANGE.stop - 1}")
+    return int(text)
+
+
+def _link_name(option: _Option, limit: int = LINK_NAME_LENGTH) -> str:
+    # The kernel's rule (dev_valid_name): no '/', no ':', no space, not "." or "..". We ask for printable ASCII too.
+    name = option.text
+    plain = name.isascii() and name.isprintable() and not set(name) & set("/: %") and name not in (".", "..")
+    if not (plain and 1 <= len(name) <= limit):
+        raise option.refuse(f"a link name of 1 to {limit} characters, without '/', ':', '%' and spaces")
+    return name
+
+
+def _iface_prefix(option: _Option) -> str:
+    return _link_name(option, IFACE_PREFIX_LENGTH)
+
+
+def _choice(kind: type[Choice], *unbuilt: str) -> Callable[[_Option], Choice]:
+    def parse(option: _Option) -> Choice:
+        if option.text in unbuilt:
+            raise Unsupported(f"option {option.key}={option.text}: not built yet; this version has {', '.join(kind)}")
+        try:
+            return kind(option.text)
+        except ValueError:
+            raise option.refuse(" or ".join(kind)) from None
+
+    return parse
+
+
+def _unbuilt(option: _Option) -> object:
+    raise Unsupported(f"option {option.key}={option.text[:80]}: not built yet in this version; leave it out")
+
+
+def _only(accepted: str) -> Callable[[_Option], object]:
+    """A parser for an option of which just one value is true today, and the others are not built."""
+
+    def parse(option: _Option) -> object:
+        return accepted if option.text == accepted else _unbuilt(option)
+
+    return parse
+
+
+_CHECKED_ONLY = "-"  # the field of options that are checked and then mean nothing
+_BRIDGE = "com.docker.network.bridge."
+
+_NETWORK_OPTIONS: dict[str, tuple[str, Callable[[_Option], object]]] = {
+    MODE: ("mode", _choice(Mode, "overlay", "macvlan")),
+    GATEWAY: ("gateway", _choice(GatewayMode)),
+    MTU: ("mtu", _mtu),
+    BRIDGE_NAME: ("bridge_name", _link_name),
+    IFACE_PREFIX: ("iface_prefix", _iface_prefix),
+    "mdnp.segment": (_CHECKED_ONLY, _unbuilt),
+    "mdnp.guard": (_CHECKED_ONLY, _only("off")),
+    "mdnp.multicast": (_CHECKED_ONLY, _unbuilt),
+    f"{_BRIDGE}enable_icc": (_CHECKED_ONLY, _only("true")),
+    f"{_BRIDGE}enable_ip_masquerade": (_CHECKED_ONLY, _only("false")),
+    f"{_BRIDGE}host_binding_ipv4": (_CHECKED_ONLY, _unbuilt),
+    f"{_BRIDGE}gateway_mode_ipv4": (_CHECKED_ONLY, _unbuilt),
+    f"{_BRIDGE}gateway_mode_ipv6": (_CHECKED_ONLY, _unbuilt),
+    "parent": (_CHECKED_ONLY, _unbuilt),
+    "macvlan_mode": (_CHECKED_ONLY, _unbuilt),
+    "encrypted": (_CHECKED_ONLY, _unbuilt),
+}
+
+# Docker puts what users write with --driver-opt beside what it sends itself (PROTOCOL: endpoint options are flat).
+_ENGINE_ENDPOINT_KEYS = (
+    "com.docker.network.endpoint.",
+    "com.docker.network.portmap",
+    "com.docker.network.driver.private.",
+)
+ENDPOINT_OPTIONS: tuple[str, ...] = ()

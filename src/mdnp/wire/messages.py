@@ -1,0 +1,92 @@
+"""
+The bodies of Docker's requests. Names are Docker's own, since they are the JSON keys.
+
+Unknown fields are ignored: a newer engine may send more. Go writes an empty slice or map as `null`.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class IPAMData(msgspec.Struct, frozen=True):
+    """`Pool` and `Gateway` are "address/prefix length"; without a gateway the key is missing."""
+
+    Pool: str
+    Gateway: str = ""
+
+
+class GwAllocCheck(msgspec.Struct, frozen=True):
+    Options: dict[str, Any] | None = None
+
+
+class CreateNetwork(msgspec.Struct, frozen=True):
+    NetworkID: str
+    Options: dict[str, Any] | None = None
+    IPv4Data: list[IPAMData] | None = None
+    IPv6Data: list[IPAMData] | None = None
+
+
+class OnNetwork(msgspec.Struct, frozen=True):
+    """DeleteNetwork, FreeNetwork."""
+
+    NetworkID: str
+
+
+class AllocateNetwork(msgspec.Struct, frozen=True):
+    NetworkID: str
+    Options: dict[str, str] | None = None
+
+
+class AskedInterface(msgspec.Struct, frozen=True):
+    """Empty strings for what Docker leaves open."""
+
+    Address: str = ""
+    AddressIPv6: str = ""
+    MacAddress: str = ""
+
+
+class CreateEndpoint(msgspec.Struct, frozen=True):
+    NetworkID: str
+    EndpointID: str
+    Interface: AskedInterface | None = None
+    Options: dict[str, Any] | None = None
+
+
+class OnEndpoint(msgspec.Struct, frozen=True):
+    """DeleteEndpoint, EndpointOperInfo, Leave, RevokeExternalConnectivity."""
+
+    NetworkID: str
+    EndpointID: str
+
+
+class Join(msgspec.Struct, frozen=True):
+    NetworkID: str
+    EndpointID: str
+    SandboxKey: str = ""
+    Options: dict[str, Any] | None = None
+
+
+class PortBinding(msgspec.Struct, frozen=True):
+    """`Proto` is the IP protocol number; `HostPort` 0 asks for any."""
+
+    Proto: int = 6
+    Port: int = 0
+    HostPort: int = 0
+
+
+class ExternalConnectivityOptions(msgspec.Struct, frozen=True):
+    portmap: list[PortBinding] | None = msgspec.field(name="com.docker.network.portmap", default=None)
+
+
+class ProgramExternalConnectivity(msgspec.Struct, frozen=True):
+    NetworkID: str
+    EndpointID: str
+    Options: ExternalConnectivityOptions | None = None
+
+
+class Discovery(msgspec.Struct, frozen=True):
+    """DiscoverNew, DiscoverDelete: swarm tells of its nodes. We need none of it."""
+
+    DiscoveryType: int
+    DiscoveryData: dict[str, Any] | None = None
