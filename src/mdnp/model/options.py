@@ -93,11 +93,14 @@ class _Option:
 
 
 def _unknown(key: str, known: Iterable[str]) -> InvalidParameter:
-    # People mistype the last part of a long key, or forget the parts before it: compare both.
+    # People forget the parts before the last, or mistype: an equal last part says more than a likeness of the whole.
     by_tail = {name.rpartition(".")[2]: name for name in known}
-    nearest = get_close_matches(key, by_tail.values(), n=1) or [
-        by_tail[tail] for tail in get_close_matches(key.rpartition(".")[2], by_tail, n=1)
-    ]
+    tail = key.rpartition(".")[2]
+    nearest = (
+        ([by_tail[tail]] if tail in by_tail else [])
+        or get_close_matches(key, by_tail.values(), n=1)
+        or [by_tail[one] for one in get_close_matches(tail, by_tail, n=1)]
+    )
     hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(by_tail.values()) or 'none'}"
     return InvalidParameter(f"unknown option {key[:120]}: {hint}")
 

@@ -51,7 +51,7 @@ class Reconciler:
         self._check_interval_s = check_interval_s
         self._memory: Memory | None = None
         self._desired: dict[Key, Owned] = {}
-        self._keys: dict[Owner, set[Key]] = {}
+        self._keys: dict[Owner, list[Key]] = {}
         self._doomed: set[Key] = set()
         self._troubled = False
         self._lock = asyncio.Lock()
@@ -118,7 +118,7 @@ class Reconciler:
         failures = await self._kernel.perform(difference.steps) if difference.steps else ()
         return self._settle(memory, difference, failures)
 
-    async def _replan(self, owners: Sequence[Owner]) -> tuple[Memory, set[Key] | None]:
+    async def _replan(self, owners: Sequence[Owner]) -> tuple[Memory, list[Key] | None]:
         """Bring what we want and what we know up to date; the keys to compare at, or None for everywhere."""
         if self._memory is None or not owners:
             seen = await self._kernel.observe()
@@ -128,13 +128,13 @@ class Reconciler:
             self._desired = self._plan_all()
             self._keys = _by_owner(self._desired)
             return self._memory, None
-        before = {key for owner in owners for key in self._keys.pop(owner, ())}
+        before = [key for owner in owners for key in self._keys.pop(owner, ())]
         for key in before:
             del self._desired[key]
         after = self._plan(owners)
         self._desired |= after
         self._keys |= _by_owner(after)
-        return self._memory, before | after.keys()
+        return self._memory, list(dict.fromkeys([*before, *after]))
 
     def _plan_all(self) -> dict[Key, Owned]:
         promises = self._store.promises
@@ -178,8 +178,8 @@ class Reconciler:
         self._troubled = bool(failures)
 
 
-def _by_owner(planned: Desired) -> dict[Owner, set[Key]]:
-    keys: dict[Owner, set[Key]] = {}
+def _by_owner(planned: Desired) -> dict[Owner, list[Key]]:
+    keys: dict[Owner, list[Key]] = {}
     for key, owned in planned.items():
-        keys.setdefault(owned.owner, set()).add(key)
+        keys.setdefault(owned.owner, []).append(key)
     return keys

@@ -1,0 +1,85 @@
+"""
+Fixtures for tests on real engines; enable them with `pytest_plugins = ["rig.fixtures"]`.
+
+MDNP_ENGINES="20.10" limits the versions. What cannot be had, because a package or the way to a mirror is missing, is
+an error and no skip: a test that silently did not run would look like one that passed.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rig.engine import Engine
+from rig.host import Host, Underlay
+from rig.plugin import MDNP, Plugin
+from rig.rootfs import chosen
+from rig.sandbox import Run
+
+# For a test that starts an engine, or first makes the root file system of one.
+_TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """A running engine on a host of its own. Tests share it, so each removes the containers and networks it made."""
+
+    __test__ = False
+
+    host: Host
+    engine: Engine
+
+    def plugin(self, command: Sequence[str | Path] = (MDNP, "serve"), *, options: Sequence[str] = ()) -> Plugin:
+        """A plugin on the host, not yet started. The fixture `plugin` stops it again."""
+        return Plugin(self.host, command, options=options)
+
+
+@pytest.fixture(scope="session")
+def rig_run() -> Iterator[Run]:
+    """The run of this test session, for tests that make hosts of their own."""
+    _need_root()
+    with Run() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def underlay(rig_run: Run) -> Underlay:
+    return Underlay(rig_run)
+
+
+@pytest.fixture(scope="session", params=chosen())
+def testbed(request: pytest.FixtureRequest) -> Iterator[Testbed]:
+    """A host with a running engine, of each version in turn: it has a run of its own, closed before the next starts."""
+    _need_root()
+    with Run() as run:
+        host = Host(Underlay(run))
+        engine = Engine(host, request.param)
+        engine.start()
+        yield Testbed(host, engine)
+
+
+@pytest.fixture
+def plugin(testbed: Testbed) -> Iterator[Plugin]:
+    """The plugin, started on the testbed. Afterwards engine and plugin are as new, whatever the test left."""
+    plugin = testbed.plugin()
+    plugin.start()
+    yield plugin
+    if not plugin.running:
+        plugin.start()  # the engine cannot remove a network without its plugin
+    testbed.engine.clear()
+    plugin.stop()
+    testbed.host.forget_plugin()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on engines get more time than the others, if they ask for none themselves."""
+    for item in items:
+        if item.get_closest_marker("engine") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_TIMEOUT))
+
+
+def _need_root() -> None:
+    if os.geteuid():
+        pytest.skip("needs root: network namespaces and a Docker engine")

@@ -1,0 +1,108 @@
+"""What the stories say about the world, in few words."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from rig.command import Result, until
+from rig.engine import Engine
+from rig.fixtures import Testbed
+from rig.image import IMAGE
+from rig.plugin import Plugin
+
+OURS = re.compile(r"^(mdb|mdv|mdp|mdx)-")
+
+
+@dataclass(frozen=True)
+class Story:
+    """A host with a real engine and mdnp, and the sentences that the stories are told in."""
+
+    testbed: Testbed
+    plugin: Plugin
+
+    @property
+    def engine(self) -> Engine:
+        return self.testbed.engine
+
+    def docker(self, *arguments: str) -> str:
+        return self.engine.docker(*arguments)
+
+    def refused(self, *arguments: str) -> str:
+        """Run a docker command that must fail; what the user is told."""
+        result = self.engine.attempt(*arguments)
+        assert result.code != 0, f"docker {' '.join(arguments)} should fail\n{result.said}"
+        return result.said
+
+    def network(self, name: str = "mynet", *options: str) -> str:
+        return self.docker("network", "create", "--driver=mdnp", *options, name)
+
+    def container(self, name: str, *options: str, network: str = "mynet") -> str:
+        return self.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, "sleep", "100000")
+
+    def inside(self, container: str, command: str) -> str:
+        return self.docker("exec", container, "sh", "-c", command)
+
+    def pings(self, container: str, target: str, *flags: str) -> bool:
+        """Whether three pings out of three are answered."""
+        said = self.engine.docker(
+            "exec", container, "ping", *flags, "-c", "3", "-i", "0.2", "-W", "2", target, check=False
+        )
+        return " 0% packet loss" in said
+
+    def address(self, container: str, network: str = "mynet", field: str = "IPAddress") -> str:
+        return str(self.settings(container, network)[field])
+
+    def settings(self, container: str, network: str = "mynet") -> dict[str, Any]:
+        """What Docker says of a container's endpoint."""
+        whole = json.loads(self.docker("inspect", container))
+        settings: dict[str, Any] = whole[0]["NetworkSettings"]["Networks"][network]
+        return settings
+
+    def interfaces(self, container: str) -> set[str]:
+        said = self.inside(container, "ls /sys/class/net")
+        return set(said.split()) - {"lo"}
+
+    def status(self) -> dict[str, Any]:
+        view: dict[str, Any] = json.loads(self.plugin.cli("status", "--json", check=False))
+        return view
+
+    def links(self) -> set[str]:
+        """The links of ours on the host, seen with ip(8), not with mdnp's eyes."""
+        rows = json.loads(self.testbed.host.run(["ip", "-json", "link", "show"]).out)
+        return {row["ifname"] for row in rows if OURS.match(row["ifname"])}
+
+    def rules(self) -> set[str]:
+        """The rules of ours in Docker's chain."""
+        said = ""
+        for program in ("iptables", "ip6tables"):
+            said += self.testbed.host.run([program, "-S", "DOCKER-USER"], check=False).said
+        return {line for line in said.splitlines() if "mdnp" in line}
+
+    def soon(self, holds: Callable[[], bool], within_s: float = 5.0) -> None:
+        """Wait until it holds: a veth dies after the answer, a container answers after it has started."""
+        until(holds, "what the story says next", within_s)
+
+    def while_running(self, commands: Sequence[Sequence[str]], act: Callable[[], object]) -> list[Result]:
+        """Run docker commands at once, and do something meanwhile; how the commands ended."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.engine.parallel, *commands)
+            act()
+            return running.result()
+
+    def is_clean(self) -> bool:
+        return not self.links() and not self.rules() and not self.status()["networks"]
+
+
+@pytest.fixture
+def story(testbed: Testbed, plugin: Plugin) -> Iterator[Story]:
+    story = Story(testbed, plugin)
+    yield story
+    if not plugin.running:
+        plugin.start()
+    testbed.engine.clear()
+    assert story.is_clean(), f"left behind: {story.links()} {story.rules()} {story.status()['networks']}"
