@@ -13,6 +13,7 @@ from rig.host import Host
 from rig.image import IMAGE, image
 from rig.process import Process
 from rig.rootfs import root_of
+from rig.sweep import unmount
 
 _TRIES = 2
 
@@ -48,15 +49,16 @@ class Engine:
         """The engine's pid, as the machine sees it."""
         return self._running().pid
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
     def start(self, timeout: float = PATIENCE) -> None:
         """Start the engine and wait until it answers; once more if it dies over what a killed one has left."""
-        for left in reversed(range(_TRIES)):
-            self._process = self.cell.spawn(self._command(), log=self.log)
-            until(lambda: self._answers() or not self._running().running, f"engine {self.version} to answer", timeout)
-            if self._running().running:
-                break
-            if not left:
-                raise RigError(f"engine {self.version} does not start\n{process.tail(self.log)}")
+        if self.running:
+            raise RigError(f"engine {self.version} on host {self.host.label} runs already")
+        if not any(self._comes_up(timeout) for _ in range(_TRIES)):
+            raise RigError(f"engine {self.version} does not start\n{process.tail(self.log)}")
         if not self.docker("images", "--quiet", IMAGE):
             self.load(image(), IMAGE)
 
@@ -78,9 +80,12 @@ class Engine:
         self.start()
 
     def close(self) -> None:
-        """Kill the engine and all its containers, for good."""
+        """End the engine and all its containers at once and for good, as a power cut does; the data root stays."""
         self.cell.close()
         self._process = None
+        for folder in (self.host.exec_root, self.host.data_root):
+            unmount(folder)
+        self.host.forget_engine()
 
     def docker(self, *arguments: str, check: bool = True, timeout: float = PATIENCE, feed: bytes = b"") -> str:
         """
@@ -121,6 +126,16 @@ class Engine:
             f"--cgroup-parent=/{self.host.rig.name}",
             *self.options,
         ]
+
+    def _comes_up(self, timeout: float) -> bool:
+        """Start the process and wait until it answers (true) or has ended (false)."""
+        daemon = self._process = self.cell.spawn(self._command(), log=self.log)
+        try:
+            until(lambda: self._answers() or not daemon.running, f"engine {self.version} to answer", timeout)
+        except RigError as error:
+            daemon.kill()
+            raise RigError(f"{error}\n{daemon.tail()}") from error
+        return daemon.running
 
     def _running(self) -> Process:
         if self._process is None:

@@ -6,34 +6,19 @@ an error and no skip: a test that silently did not run would look like one that 
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from rig.engine import Engine
 from rig.host import Host, Underlay
-from rig.plugin import MDNP, Plugin
+from rig.plugin import Plugin
 from rig.rootfs import chosen
 from rig.sandbox import Run
+from rig.testbed import Testbed
 
 # For a test that starts an engine, or first makes the root file system of one.
 _TIMEOUT = 300
-
-
-@dataclass(frozen=True)
-class Testbed:
-    """A running engine on a host of its own. Tests share it, so each removes the containers and networks it made."""
-
-    __test__ = False
-
-    host: Host
-    engine: Engine
-
-    def plugin(self, command: Sequence[str | Path] = (MDNP, "serve"), *, options: Sequence[str] = ()) -> Plugin:
-        """A plugin on the host, not yet started. The fixture `plugin` stops it again."""
-        return Plugin(self.host, command, options=options)
 
 
 @pytest.fixture(scope="session")

@@ -123,5 +123,15 @@ class Host(Namespace):
     def forget_plugin(self) -> None:
         """Empty the plugin's folders, as on a host that never had one."""
         for folder in (self.state, self.runtime, self.plugins):
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _empty(folder)
+
+    def forget_engine(self) -> None:
+        """Remove what an engine keeps in /run, as a new start of the machine does."""
+        _empty(self.exec_root)
+        for name in ("docker.pid", "docker.sock"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

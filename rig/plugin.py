@@ -47,6 +47,8 @@ class Plugin:
 
     def start(self, timeout: float = PATIENCE) -> None:
         """Start the daemon and wait until its socket accepts a connection."""
+        if self.running:
+            raise RigError(f"plugin {self.name} on host {self.host.label} runs already")
         process = self._process = self.host.spawn(self.command, log=self.log, env=self.env)
         try:
             until(lambda: self._accepts() or not process.running, f"{self.name} to listen on {self.socket}", timeout)

@@ -43,11 +43,10 @@ class Run:
         self.name = f"{sweep.NAME_PREFIX}{self.tag}"
         self._owner = os.getpid()
         self._deferred = ExitStack()
-        self._signals = ExitStack()
         atexit.register(self.close)
+        _take_sigterm()
 
     def __enter__(self) -> Self:
-        self._signals.enter_context(_sigterm_as_interrupt())
         return self
 
     def __exit__(
@@ -81,7 +80,6 @@ class Run:
                 self._deferred.close()
             finally:
                 sweep.remove(self.tag)
-        self._signals.close()
 
 
 @contextmanager
@@ -92,17 +90,19 @@ def turn() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """KeyboardInterrupt, because pytest ends its session in order at one; at SystemExit only the test would fail."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _take_sigterm() -> None:
+    """
+    Turn SIGTERM into KeyboardInterrupt for the rest of this process, if nobody else handles it.
+
+    That and not SystemExit, because pytest ends its session in order at an interrupt, while an exit only fails the test.
+    """
+    if _in_main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _in_main_thread() -> bool:
+    """Only there may handlers be set."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
@@ -112,7 +112,7 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """A second Ctrl-C must not leave half of the run behind; removing it takes seconds and has limits of its own."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}

@@ -60,7 +60,7 @@ def sweep() -> list[str]:
 def remove(tag: str) -> None:
     """Remove all of a run. A second call finds nothing to do; RigError names what would not go."""
     _kill_processes(tag)
-    _unmount(tag)
+    unmount(folder_of(tag))
     for name in _namespaces(tag):
         run(["ip", "netns", "delete", name])
     until(lambda: not _remove_cgroups(tag), f"control groups of {tag} to become empty", 10.0)
@@ -71,11 +71,21 @@ def traces(tag: str) -> list[str]:
     """What there is of a run, in words: nothing, once it has been removed."""
     return [
         *(f"process {pid}" for pid in _processes(tag)),
-        *(f"mount {mount}" for mount in _mounts(tag)),
+        *(f"mount {mount}" for mount in _mounts(folder_of(tag))),
         *(f"namespace {name}" for name in _namespaces(tag)),
         *(f"control group {group}" for group in _cgroups(tag)),
         *(f"folder {folder}" for folder in [folder_of(tag)] if folder.exists()),
     ]
+
+
+def unmount(folder: Path) -> None:
+    """Unmount all that is at or below `folder`, newest first; lazily, because a mounted namespace counts as busy."""
+    for _ in range(_ROUNDS):
+        mounts = _mounts(folder)
+        if not mounts:
+            return
+        run(["umount", "--lazy", *map(str, reversed(mounts))], check=False)
+    raise RigError(f"cannot unmount {mounts}")
 
 
 def _tags() -> set[str]:
@@ -110,18 +120,7 @@ def _marked(pid: int, tag: str) -> bool:
     return variable(pid, MARK) == str(folder_of(tag))
 
 
-def _unmount(tag: str) -> None:
-    """Newest first; lazily, because a mounted namespace counts as busy."""
-    for _ in range(_ROUNDS):
-        mounts = _mounts(tag)
-        if not mounts:
-            return
-        run(["umount", "--lazy", *map(str, reversed(mounts))], check=False)
-    raise RigError(f"cannot unmount {mounts}")
-
-
-def _mounts(tag: str) -> list[Path]:
-    folder = folder_of(tag)
+def _mounts(folder: Path) -> list[Path]:
     points = (Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return [point for point in points if point.is_relative_to(folder)]
 
@@ -151,10 +150,11 @@ def _remove_cgroups(tag: str) -> list[Path]:
 
 def _remove_folder(tag: str) -> None:
     """Never while something is mounted below: what would be removed then is not ours."""
-    if mounts := _mounts(tag):
-        raise RigError(f"{mounts} came back; not removing {folder_of(tag)}")
-    if folder_of(tag).exists():
-        shutil.rmtree(folder_of(tag))
+    folder = folder_of(tag)
+    if mounts := _mounts(folder):
+        raise RigError(f"{mounts} came back; not removing {folder}")
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _names(folder: Path) -> list[str]:
