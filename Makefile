@@ -27,6 +27,9 @@ test: setup  ## everything: checks, kernel tests in namespaces, real Docker engi
 demo: setup  ## the main job on a real Docker engine, in a sandbox of namespaces (root)
 	@$(BIN)/python -m rig.demo
 
+record: setup  ## record what real engines say, as fixtures of tests/wire (root)
+	@$(BIN)/python -m rig.record
+
 pins:  ## resolve requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml -o requirements/run.txt

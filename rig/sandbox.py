@@ -35,8 +35,7 @@ class Run:
 
     def __init__(self) -> None:
         with turn():
-            for tag in sweep.sweep():
-                print(f"# rig: removed what was left of run {tag}", flush=True)
+            sweep.sweep()
             self.folder = Path(tempfile.mkdtemp(prefix=sweep.FOLDER_PREFIX, dir=sweep.RUNS))
             sweep.claim(self.folder)
         self.tag = sweep.tag_of(self.folder)
@@ -94,7 +93,7 @@ def _take_sigterm() -> None:
     """
     Turn SIGTERM into KeyboardInterrupt for the rest of this process, if nobody else handles it.
 
-    That and not SystemExit, because pytest ends its session in order at an interrupt, while an exit only fails the test.
+    Not into SystemExit: pytest ends its session in order at an interrupt, while an exit only fails the test.
     """
     if _in_main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)

@@ -10,6 +10,7 @@ So nothing needs to be remembered, and what is left can be found by anybody.
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ MARK = "MDNP_RIG"
 NETNS = Path("/run/netns")
 CGROUPS = Path("/sys/fs/cgroup")
 _ROUNDS = 20
+_EXECUTING = 0.02
 
 
 def folder_of(tag: str) -> Path:
@@ -49,12 +51,18 @@ def alive(tag: str) -> bool:
     return False
 
 
-def sweep() -> list[str]:
-    """Remove every run whose owner is gone; their tags. Call it with no other run just starting (see sandbox.turn)."""
-    dead = sorted(tag for tag in _tags() if not alive(tag))
-    for tag in dead:
-        remove(tag)
-    return dead
+def sweep() -> None:
+    """
+    Remove every run whose owner is gone, and say so. Only while no other run is just starting (see sandbox.turn).
+
+    One that cannot be removed is told and left: it must not keep new runs from starting.
+    """
+    for tag in sorted(tag for tag in _tags() if not alive(tag)):
+        try:
+            remove(tag)
+            print(f"# rig: removed what was left of run {tag}", flush=True)
+        except (RigError, OSError) as error:
+            print(f"# rig: cannot remove what was left of run {tag}: {error}", flush=True)
 
 
 def remove(tag: str) -> None:
@@ -93,25 +101,29 @@ def _tags() -> set[str]:
     groups = (group.name for group in _below(_hierarchies()))
     names = (name for name in (*groups, *_names(NETNS)) if name.startswith(NAME_PREFIX))
     folders = (name for name in _names(RUNS) if name.startswith(FOLDER_PREFIX))
-    marks = (Path(mark) for pid in pids() if (mark := variable(pid, MARK)))
+    marks = (mark for pid in pids() if (mark := variable(pid, MARK)).startswith(str(folder_of(""))))
     return {
         *(name.removeprefix(NAME_PREFIX).split("-")[0] for name in names),
         *(name.removeprefix(FOLDER_PREFIX) for name in folders),
-        *(tag_of(mark) for mark in marks if mark.parent == RUNS),
+        *(tag_of(Path(mark)) for mark in marks),
     }
 
 
 def _kill_processes(tag: str) -> None:
-    """More than once, because a process may fork between being seen and being killed."""
+    """
+    Until none was seen twice: a process may fork between being seen and being killed, and one that is just
+    executing a program shows no environment for a moment.
+    """
     for _ in range(_ROUNDS):
-        targets = list(_processes(tag))
+        targets = list(_processes(tag)) or list(_processes(tag, after=_EXECUTING))
         if not targets:
             return
         kill(targets, only=lambda pid: _marked(pid, tag))
     raise RigError(f"processes of run {tag} keep coming back: {targets}")
 
 
-def _processes(tag: str) -> Iterator[int]:
+def _processes(tag: str, *, after: float = 0.0) -> Iterator[int]:
+    time.sleep(after)
     return (pid for pid in pids() if pid != os.getpid() and _marked(pid, tag))
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from rig.command import Result, until
 from rig.engine import Engine
-from rig.fixtures import Testbed
 from rig.image import IMAGE
 from rig.plugin import Plugin
+from rig.testbed import Testbed
 
 OURS = re.compile(r"^(mdb|mdv|mdp|mdx)-")
 
@@ -42,7 +42,9 @@ class Story:
         return self.docker("network", "create", "--driver=mdnp", *options, name)
 
     def container(self, name: str, *options: str, network: str = "mynet") -> str:
-        return self.docker("run", "-d", "--name", name, f"--net={network}", *options, IMAGE, "sleep", "100000")
+        # SIGKILL as stop signal: sleep as process 1 ignores SIGTERM, and Docker would wait ten seconds for it.
+        given = ["--name", name, "--stop-signal=KILL", f"--net={network}", *options]
+        return self.docker("run", "-d", *given, IMAGE, "sleep", "100000")
 
     def inside(self, container: str, command: str) -> str:
         return self.docker("exec", container, "sh", "-c", command)
@@ -78,10 +80,12 @@ class Story:
 
     def rules(self) -> set[str]:
         """The rules of ours in Docker's chain."""
-        said = ""
-        for program in ("iptables", "ip6tables"):
-            said += self.testbed.host.run([program, "-S", "DOCKER-USER"], check=False).said
-        return {line for line in said.splitlines() if "mdnp" in line}
+        return {
+            f"{program} {line}"
+            for program in ("iptables", "ip6tables")
+            for line in self.testbed.host.run([program, "-S", "DOCKER-USER"], check=False).out.splitlines()
+            if "mdnp" in line
+        }
 
     def soon(self, holds: Callable[[], bool], within_s: float = 5.0) -> None:
         """Wait until it holds: a veth dies after the answer, a container answers after it has started."""

@@ -1,0 +1,76 @@
+"""
+`make record`: records what real engines say to mdnp, as fixtures for tests/wire.
+
+One file for each engine, one exchange a line, in the order of arrival. Paths of the run are written as /run/rig.
+"""
+
+import sys
+from pathlib import Path
+
+from rig.command import until
+from rig.engine import Engine
+from rig.host import Host, Underlay
+from rig.image import IMAGE
+from rig.plugin import Plugin
+from rig.rootfs import chosen
+from rig.sandbox import Run
+
+_OUT = Path(__file__).parent.parent / "tests/wire/recorded"
+
+
+def main() -> None:
+    for version in chosen():
+        with Run() as run:
+            host = Host(Underlay(run))
+            recorded = host.folder / "recorded.jsonl"
+            _record(host, version, recorded)
+            text = recorded.read_text().replace(str(host.folder), "/run/rig")
+        out = _OUT / f"{version}.jsonl"
+        out.write_text(text)
+        print(f"# {out.name}: {text.count(chr(10))} exchanges")
+
+
+def _record(host: Host, version: str, out: Path) -> None:
+    # The plugin listens beside the plugin folder; where the engine looks, the recorder does.
+    listens = host.folder / "behind.sock"
+    plugin = Plugin(host, name="mdnp", options=("--socket", str(listens)))
+    plugin.socket = listens
+    plugin.start()
+    seen = host.plugins / "mdnp.sock"
+    recorder = host.spawn([sys.executable, "-m", "rig.recorder", seen, listens, out], log="recorder.log")
+    until(seen.exists, "the recorder to listen")
+    engine = Engine(host, version)
+    engine.start()
+    for line in _STORY:
+        engine.docker(*line.split(), check=False)  # some must fail: refusals are part of the recording
+    engine.close()
+    recorder.stop(10)
+    plugin.stop()
+
+
+_SLEEP = f"{IMAGE} sleep 1000"
+_STORY = (
+    "network create -d mdnp plain",
+    "network create -d mdnp --ipv6 --subnet=fd77::/64 --subnet=10.77.0.0/24 --gateway=10.77.0.254 dual",
+    "network create -d mdnp --internal shut",
+    "network create -d mdnp --ipam-driver=null bare",
+    "network create -d mdnp -o mdnp.gateway=docker -o com.docker.network.container_iface_prefix=krish-mdnp gw",
+    "network create -d mdnp -o mdnp.gateway=none -o com.docker.network.driver.mtu=9000 none",
+    "network create -d mdnp -o mdnp.gatway=none mistyped",
+    f"run -d --name web --net=plain --stop-signal=KILL {_SLEEP}",
+    f"run -d --name two --net=dual --ip=10.77.0.7 --mac-address=02:42:0a:4d:00:07 --stop-signal=KILL {_SLEEP}",
+    f"run -d --name gated --net=gw -p 8080:80 --stop-signal=KILL {_SLEEP}",
+    f"run --rm --net=plain -p 8080:80/udp {_SLEEP}",
+    f"run -d --name quiet --net=bare --stop-signal=KILL {_SLEEP}",
+    "network connect dual web",
+    "network connect shut web",
+    "network connect none two",
+    "network disconnect dual web",
+    "restart web",
+    "stop two",
+    "rm -f web two gated quiet",
+    "network rm plain dual shut bare gw none",
+)
+
+if __name__ == "__main__":
+    main()

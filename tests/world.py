@@ -1,0 +1,270 @@
+"""A host with mdnp on it and a kernel in memory, and builders of what Docker sends to it."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+from mdnp.dataplane.steps import Step
+from mdnp.driver.network import NetworkDriver
+from mdnp.kernel import Surroundings
+from mdnp.kernel.fake import FakeKernel
+from mdnp.model.endpoint import Endpoint, Phase
+from mdnp.model.errors import StoreUnavailable
+from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.mac import MAC
+from mdnp.model.network import Network, Subnet
+from mdnp.model.options import NetworkOptions
+from mdnp.reconcile import desired
+from mdnp.reconcile.converge import Reconciler
+from mdnp.store import Change, Promises, Store
+from mdnp.store.sqlite import SqliteStore
+from mdnp.wire.network import INTERFACE, NetworkVerbs
+from mdnp.wire.routes import Routes
+from mdnp.wire.verbs import Answer
+
+Body = Mapping[str, Any]
+
+# Ids as Docker sends them, told apart by their first characters.
+NET = "a1" * 32
+OTHER_NET = "b2" * 32
+WEB = "c3" * 32
+DB = "d4" * 32
+
+BRIDGE = f"mdb-{NET[:11]}"
+WEB_LINK = f"mdv-{WEB[:11]}"
+DB_LINK = f"mdv-{DB[:11]}"
+WEB_MAC = "02:6d:0a:01:00:02"
+SANDBOX = "/var/run/docker/netns/0123456789ab"
+
+GENERIC = "com.docker.network.generic"
+PORTMAP = "com.docker.network.portmap"
+
+
+class TestedStore:
+    """The real store, with a disk that can be full."""
+
+    __test__ = False  # pytest: no class of tests
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.full = False
+        self.commits: list[tuple[Change, ...]] = []
+
+    @property
+    def promises(self) -> Promises:
+        return self._store.promises
+
+    async def commit(self, *changes: Change) -> None:
+        if self.full:
+            raise StoreUnavailable("cannot write the state: database or disk is full; nothing was changed")
+        await self._store.commit(*changes)
+        self.commits.append(changes)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+@dataclass(frozen=True)
+class World:
+    """What the daemon builds, on a kernel in memory."""
+
+    kernel: FakeKernel
+    store: TestedStore
+    reconciler: Reconciler
+    driver: NetworkDriver
+    routes: Routes
+
+    async def call(self, verb: str, body: Body | bytes = b"") -> Answer:
+        """A call as it comes from Docker."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.routes.answer(f"/{INTERFACE}.{verb}", data)
+
+    async def ok(self, verb: str, body: Body | bytes = b"") -> dict[str, Any]:
+        """The reply to a call that must succeed."""
+        answer = await self.call(verb, body)
+        reply: dict[str, Any] = json.loads(answer.body)
+        assert answer.status == 200, f"{verb}: {reply}"
+        assert not {"Err", "Error"} & set(reply)
+        return reply
+
+    async def refused(self, verb: str, body: Body | bytes = b"") -> tuple[int, str]:
+        """Status and text of a call that must fail, in the form that both kinds of driver proxies read."""
+        answer = await self.call(verb, body)
+        reply = json.loads(answer.body)
+        assert answer.status != 200, f"{verb}: {reply}"
+        assert reply == {"Err": reply["Err"], "Error": reply["Err"]}
+        return answer.status, reply["Err"]
+
+    async def with_endpoint(self, endpoint: str = WEB, address: str = "10.1.0.2/24", **network: Any) -> None:
+        """A network and an endpoint on it, as Docker makes them."""
+        await self.ok("CreateNetwork", create_network(**network))
+        await self.ok("CreateEndpoint", create_endpoint(endpoint, address))
+
+    @property
+    def links(self) -> list[str]:
+        """The names of the links of ours, in the order in which they were made."""
+        return list(self.kernel.links)
+
+    @property
+    def seen(self) -> list[str]:
+        """All that is ours in the kernel, sorted."""
+        return sorted(map(str, self.kernel.objects.values()))
+
+    @property
+    def taken(self) -> list[str]:
+        """The steps taken since this was asked last."""
+        steps = text(self.kernel.taken)
+        self.kernel.taken.clear()
+        return steps
+
+    @property
+    def promised(self) -> tuple[list[str], list[str]]:
+        """The ids of the promised networks and endpoints."""
+        return list(self.store.promises.networks), list(self.store.promises.endpoints)
+
+    @property
+    def planned(self) -> list[str]:
+        """What the kernel should show for what is promised, by the planners alone; sorted."""
+        promises = self.store.promises
+        plans = [desired.of_network(one) for one in promises.networks.values()]
+        plans += [desired.of_endpoint(promises.networks[one.network_id], one) for one in promises.endpoints.values()]
+        return sorted(f"{key}" for plan in plans for key in plan)
+
+    @property
+    def kept(self) -> list[str]:
+        """The places that ours take in the kernel; sorted."""
+        return sorted(f"{key}" for key in self.kernel.objects)
+
+
+@asynccontextmanager
+async def open_world(folder: Path, surroundings: Surroundings | None = None) -> AsyncIterator[World]:
+    store = TestedStore(await SqliteStore.open(folder))
+    try:
+        yield build_world(store, FakeKernel(surroundings))
+    finally:
+        await store.close()
+
+
+def build_world(store: TestedStore, kernel: FakeKernel, check_interval_s: float = 3600) -> World:
+    """The daemon's house, as `daemon.py` builds it. Built twice on one store and kernel, it is a restart."""
+    reconciler = Reconciler(store, kernel, check_interval_s)
+    driver = NetworkDriver(store, kernel, reconciler)
+    routes = Routes({INTERFACE: NetworkVerbs(driver).verbs()}, activated=reconciler.doubt)
+    return World(kernel, store, reconciler, driver, routes)
+
+
+def text(steps: Sequence[Step]) -> list[str]:
+    return [str(step) for step in steps]
+
+
+# Requests, as Docker 29 sends them. A subnet is "pool gateway", or just a pool.
+
+
+def create_network(
+    identity: str = NET, *subnets: str, internal: bool = False, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    data = [_ipam_data(one) for one in subnets or ("10.1.0.0/24 10.1.0.1/24",)]
+    asked: dict[str, Any] = {GENERIC: dict(options or {}), "com.docker.network.enable_ipv6": False}
+    if internal:
+        asked["com.docker.network.internal"] = True
+    return {
+        "NetworkID": identity,
+        "Options": asked,
+        "IPv4Data": [one for one in data if ":" not in one["Pool"]],
+        "IPv6Data": [one for one in data if ":" in one["Pool"]],
+    }
+
+
+def create_endpoint(
+    identity: str = WEB,
+    address: str = "10.1.0.2/24",
+    address6: str = "",
+    mac: str = "",
+    network: str = NET,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "NetworkID": network,
+        "EndpointID": identity,
+        "Interface": {"Address": address, "AddressIPv6": address6, "MacAddress": mac},
+        "Options": {"com.docker.network.endpoint.exposedports": [], PORTMAP: [], **(options or {})},
+    }
+
+
+def join(identity: str = WEB, network: str = NET, sandbox: str = SANDBOX) -> dict[str, Any]:
+    return {"NetworkID": network, "EndpointID": identity, "SandboxKey": sandbox, "Options": {PORTMAP: []}}
+
+
+def on_endpoint(identity: str = WEB, network: str = NET) -> dict[str, Any]:
+    return {"NetworkID": network, "EndpointID": identity}
+
+
+def on_network(identity: str = NET) -> dict[str, Any]:
+    return {"NetworkID": identity}
+
+
+def publish(*ports: tuple[int, int], identity: str = WEB, network: str = NET) -> dict[str, Any]:
+    """ProgramExternalConnectivity, with (host port, port) pairs."""
+    bindings = [
+        {"Proto": 6, "IP": "", "Port": port, "HostIP": "", "HostPort": host, "HostPortEnd": host}
+        for host, port in ports
+    ]
+    return {"NetworkID": network, "EndpointID": identity, "Options": {PORTMAP: bindings}}
+
+
+def _ipam_data(subnet: str) -> dict[str, Any]:
+    pool, _, gateway = subnet.partition(" ")
+    return {
+        "AddressSpace": "LocalDefault",
+        "Pool": pool,
+        **({"Gateway": gateway} if gateway else {}),
+        "AuxAddresses": {},
+    }
+
+
+# Values, for the rooms below the wire.
+
+
+def a_network(
+    identity: str = NET,
+    *subnets: str,
+    internal: bool = False,
+    options: NetworkOptions | None = None,
+    mtu: int = 1500,
+) -> Network:
+    return Network(
+        id=NetworkID(identity),
+        subnets=tuple(map(a_subnet, subnets or ("10.1.0.0/24 10.1.0.1/24",))),
+        internal=internal,
+        options=options or NetworkOptions(),
+        mtu=mtu,
+    )
+
+
+def a_subnet(subnet: str) -> Subnet:
+    pool, _, gateway = subnet.partition(" ")
+    return Subnet(ip_network(pool), ip_interface(gateway) if gateway else None)
+
+
+def an_endpoint(
+    identity: str = WEB,
+    *addresses: str,
+    network: str = NET,
+    phase: Phase = Phase.CREATED,
+    sandbox: str = "",
+    mac: str = WEB_MAC,
+    mac_given: bool = False,
+) -> Endpoint:
+    return Endpoint(
+        id=EndpointID(identity),
+        network_id=NetworkID(network),
+        mac=MAC(mac),
+        mac_given=mac_given,
+        addresses=tuple(map(ip_interface, addresses or ("10.1.0.2/24",))),
+        phase=phase,
+        sandbox=sandbox,
+    )
