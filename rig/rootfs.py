@@ -105,7 +105,11 @@ def _bootstrap(suite: str, root: Path, log: Path, lock: IO[str]) -> None:
 @contextmanager
 def _lock(suite: str) -> Iterator[IO[str]]:
     with (cache() / f".{suite}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"# rig: somebody is making the root file system of {suite}; waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
