@@ -5,11 +5,12 @@ The reader imports nothing heavy, since each call of the command line passes her
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mdnp.model.errors import InvalidParameter
+from mdnp.model.supernet import DEFAULT, Supernet, parse_supernet
 
 CONFIG_FILE = Path("/etc/mdnp/mdnp.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -19,12 +20,24 @@ _ENVIRONMENT = "MDNP_"
 
 @dataclass(frozen=True)
 class Settings:
-    """The effective settings. The configuration file has the same names as keys."""
+    """
+    The effective settings. The configuration file has the same names as keys.
+
+    `address_pools` are the supernets that automatic pools are cut from; a unique local one is added when none is of
+    IPv6. `grace` is in seconds: how old an allocation must be before it may be found to be nobody's.
+    """
 
     socket: Path = Path("/run/docker/plugins/mdnp.sock")
     state_dir: Path = Path("/var/lib/mdnp")
     runtime_dir: Path = Path("/run/mdnp")
+    docker_host: str = "unix:///var/run/docker.sock"
+    address_pools: tuple[Supernet, ...] = DEFAULT
+    grace: int = 120
     log_level: str = "info"
+
+    @property
+    def docker_socket(self) -> Path:
+        return Path(self.docker_host.removeprefix("unix://"))
 
     @property
     def admin_socket(self) -> Path:
@@ -59,7 +72,11 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
 
 
 def shown(settings: Settings) -> dict[str, str]:
-    return {one.name: str(getattr(settings, one.name)) for one in fields(Settings)}
+    """The settings as text, in the words that the configuration file and the environment take."""
+    values = {one.name: getattr(settings, one.name) for one in fields(Settings)}
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in values.items()
+    }
 
 
 def _from_file(path: Path, must_exist: bool) -> dict[str, object]:
@@ -74,11 +91,52 @@ def _from_file(path: Path, must_exist: bool) -> dict[str, object]:
 
 
 def _checked(key: str, value: object, place: str, faults: list[str]) -> object:
-    text = str(value) if isinstance(value, str | Path) else ""
-    if key == "log_level":
-        if text not in LOG_LEVELS:
-            faults.append(f"{place}: {key} {value!r}: expected {', '.join(LOG_LEVELS)}")
-        return text
-    if not text.startswith("/") or "\0" in text:
-        faults.append(f"{place}: {key} {value!r}: expected an absolute path")
-    return Path(text)
+    try:
+        return _PARSERS[key](value)
+    except (ValueError, InvalidParameter) as error:
+        faults.append(f"{place}: {key} {str(value)!r}: {error}")
+        return None
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError("expected an absolute path")
+    return Path(value)
+
+
+def _level(value: object) -> object:
+    if value not in LOG_LEVELS:
+        raise ValueError(f"expected {', '.join(LOG_LEVELS)}")
+    return value
+
+
+def _docker_host(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith("unix:///"):
+        raise ValueError("expected unix:// and an absolute path")
+    return value
+
+
+def _seconds(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
+        raise ValueError("expected a whole number of seconds")
+    return int(text)
+
+
+def _supernets(value: object) -> tuple[Supernet, ...]:
+    """A list in the file, words in the environment."""
+    texts = value.split() if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("expected a list of texts as base=10.0.0.0/8,size=20")
+    return tuple(map(parse_supernet, texts))
+
+
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "socket": _path,
+    "state_dir": _path,
+    "runtime_dir": _path,
+    "docker_host": _docker_host,
+    "address_pools": _supernets,
+    "grace": _seconds,
+    "log_level": _level,
+}

@@ -24,7 +24,8 @@ from mdnp.model.errors import Conflict, InvalidParameter
 
 log = logging.getLogger(__name__)
 
-Answerer = Callable[[str, bytes], Awaitable["Response"]]
+# Answers a method, a path and a body.
+Answerer = Callable[[str, str, bytes], Awaitable["Response"]]
 
 # A container that publishes all 65535 ports sends about 7 MB of them.
 BODY_LIMIT = 8 * 1024 * 1024
@@ -164,7 +165,7 @@ class Listener:
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         self._under_way += 1
         try:
-            response = await self._answer(request.path_qs, await request.read())
+            response = await self._answer(request.method, request.path, await request.read())
         except web.HTTPRequestEntityTooLarge:
             response = self._too_large
         finally:

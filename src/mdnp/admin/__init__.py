@@ -1,1 +1,1 @@
-"""The operator's door: what is promised and what is true, as plain JSON. It reads; it changes nothing."""
+"""The operator's door: what is promised and what is true, as plain JSON, and the means to mend it."""

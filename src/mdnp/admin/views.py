@@ -1,22 +1,32 @@
 """What operators see, as JSON values. Pure: the command line draws the same values as tables."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from mdnp.dataplane import naming
 from mdnp.dataplane.steps import Owner
+from mdnp.ipam.allocator import Counts
+from mdnp.ipam.orphans import Orphan
+from mdnp.model.allocation import Allocation
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import InvalidParameter, NotFound
-from mdnp.model.network import Network
+from mdnp.model.identity import NetworkID
+from mdnp.model.network import IPAddress, Network
+from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.reconcile import desired
 from mdnp.reconcile.diff import Difference
-from mdnp.store import Promises
+from mdnp.store import Promises, Tenure
 
 View = dict[str, Any]
-Record = TypeVar("Record", Network, Endpoint)
+Record = TypeVar("Record", Network, Endpoint, PoolPromise)
+
+NEARLY_FULL = 0.9
 
 
-def status(promises: Promises, difference: Difference, version: str, uptime_s: float) -> View:
+def status(
+    promises: Promises, difference: Difference, pool_counts: Mapping[PoolID, Counts], version: str, uptime_s: float
+) -> View:
     """`drift` are the steps that would make the kernel agree, `lost` what cannot be rebuilt."""
     counts = _counts(promises, difference)
     return {
@@ -26,6 +36,7 @@ def status(promises: Promises, difference: Difference, version: str, uptime_s: f
         "networks": [{**network(one, promises), "drift": counts.get(one.id, 0)} for one in promises.networks.values()],
         "drift": [str(step) for step in difference.steps],
         "lost": [str(owned.object) for owned in difference.lost],
+        "nearly_full": [one["id"] for one in pools(promises, pool_counts) if one["nearly_full"]],
     }
 
 
@@ -114,3 +125,98 @@ def _counts(promises: Promises, difference: Difference) -> Mapping[str, int]:
         network_id = endpoint_of_it.network_id if endpoint_of_it else owner
         counts[network_id] = counts.get(network_id, 0) + 1
     return counts
+
+
+def pools(promises: Promises, counts: Mapping[PoolID, Counts]) -> list[View]:
+    return [pool(one, counts[one.id]) for one in promises.pools.values()]
+
+
+def pool(one: PoolPromise, counts: Counts) -> View:
+    held = counts.used + counts.reserved
+    return {
+        "id": one.id,
+        "pool": str(one.pool.network),
+        "sub_pool": str(one.pool.sub_pool) if one.pool.sub_pool else None,
+        "networks": one.holders,
+        "size": counts.size,
+        "used": counts.used,
+        "reserved": counts.reserved,
+        "resting": counts.resting,
+        "free": counts.free,
+        "nearly_full": held >= NEARLY_FULL * counts.size,
+    }
+
+
+def pool_detail(
+    one: PoolPromise, counts: Counts, held: Iterable[Allocation], promises: Promises, names: Mapping[IPAddress, str]
+) -> View:
+    """`names` are the containers that Docker listed last; `endpoint` is None for what no endpoint of ours has."""
+    rows = sorted(held, key=lambda allocation: allocation.address)
+    return {**pool(one, counts), "addresses": [_allocation(row, promises, names) for row in rows]}
+
+
+def find_pool(promises: Promises, name: str) -> PoolPromise:
+    """By its id, its network, or the beginning of the id of a network on it."""
+    found = [
+        one
+        for one in promises.pools.values()
+        if name in (one.id, str(one.pool.network))
+        or any(owner.startswith(name) for owner in _networks_on(one, promises))
+    ]
+    return _only(found, "pool", name)
+
+
+def history(tenures: Iterable[Tenure]) -> list[View]:
+    return [
+        {
+            "address": str(one.allocation.address),
+            "pool": one.pool,
+            "kind": one.allocation.purpose.kind.value,
+            "name": one.allocation.purpose.name,
+            "since": _time(one.allocation.allocated_at),
+            "until": None if one.until is None else _time(one.until),
+        }
+        for one in tenures
+    ]
+
+
+def orphans(found: Iterable[Orphan]) -> list[View]:
+    return [
+        {
+            "pool": one.pool,
+            "address": str(one.allocation.address) if one.allocation else None,
+            "kind": one.allocation.purpose.kind.value if one.allocation else "pool",
+            "since": _time(one.since),
+        }
+        for one in found
+    ]
+
+
+def _allocation(one: Allocation, promises: Promises, names: Mapping[IPAddress, str]) -> View:
+    holder = next(
+        (
+            endpoint.id
+            for endpoint in promises.endpoints.values()
+            if any(address.ip == one.address for address in endpoint.addresses)
+        ),
+        None,
+    )
+    return {
+        "address": str(one.address),
+        "kind": one.purpose.kind.value,
+        "name": one.purpose.name or names.get(one.address, ""),
+        "endpoint": holder,
+        "since": _time(one.allocated_at),
+    }
+
+
+def _networks_on(one: PoolPromise, promises: Promises) -> list[NetworkID]:
+    return [
+        network_id
+        for network_id, record in promises.networks.items()
+        if any(subnet.pool == one.pool.network for subnet in record.subnets)
+    ]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

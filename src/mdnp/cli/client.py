@@ -4,8 +4,9 @@ import json
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from mdnp.model.errors import MdnpError, NotFound
+from mdnp.model.errors import MdnpError
 
 _LIMIT_S = 30.0
 _OK = 200
@@ -15,21 +16,25 @@ class NoDaemon(MdnpError):
     """Start it."""
 
 
-def get(admin_socket: Path, path: str) -> Any:
-    """The JSON at `path`. Errors: NoDaemon when nobody answers, NotFound with the daemon's own words."""
-    status, body = _exchange(admin_socket, path)
+class Refused(MdnpError):
+    """As the daemon says."""
+
+
+def ask(admin_socket: Path, path: str, method: str = "GET") -> Any:
+    """The JSON at `path`. Errors: NoDaemon when nobody answers, Refused with the daemon's own words."""
+    status, body = _exchange(admin_socket, f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode())
     value = json.loads(body)
     if status != _OK:
-        raise NotFound(value["error"])
+        raise Refused(value["error"])
     return value
 
 
-def _exchange(admin_socket: Path, path: str) -> tuple[int, bytes]:
+def _exchange(admin_socket: Path, request: bytes) -> tuple[int, bytes]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_LIMIT_S)
             connection.connect(str(admin_socket))
-            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode())
+            connection.sendall(request)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
     except PermissionError as error:
         raise NoDaemon(f"{admin_socket}: permission denied: only root may ask; try as root") from error

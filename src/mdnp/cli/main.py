@@ -41,6 +41,7 @@ def cli() -> None:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Configuration file [/etc/mdnp/mdnp.toml].")
 @click.option("--socket", help="Where Docker finds us [/run/docker/plugins/mdnp.sock].")
 @click.option("--state-dir", help="What was promised is kept here [/var/lib/mdnp].")
+@click.option("--docker-host", help="Docker's API, asked outside of calls [unix:///var/run/docker.sock].")
 @click.option("--log-level", type=click.Choice(config.LOG_LEVELS), help="[info]")
 def serve(file: Path | None, **flags: str | None) -> None:
     """Answer Docker, until stopped."""
@@ -110,6 +111,46 @@ def endpoint_inspect(name: str, as_json: bool) -> None:
     _show(_ask(f"/endpoint/{name}"), as_json, rendering.details)
 
 
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def pool(context: click.Context) -> None:
+    """Pools of addresses: ls, inspect."""
+    if context.invoked_subcommand is None:
+        context.invoke(pool_ls)
+
+
+@pool.command("ls")
+@_json_flag
+def pool_ls(as_json: bool = False) -> None:
+    """List the pools, and how full they are."""
+    _show(_ask("/pool"), as_json, rendering.pools)
+
+
+@pool.command("inspect")
+@click.argument("name")
+@_json_flag
+def pool_inspect(name: str, as_json: bool) -> None:
+    """Who holds what since when. NAME is the pool, its id, or the beginning of a network's id."""
+    _show(_ask(f"/pool/{name}"), as_json, rendering.pool)
+
+
+@cli.command()
+@click.argument("name", metavar="ADDRESS|CONTAINER")
+@_json_flag
+def history(name: str, as_json: bool) -> None:
+    """Who held an address when, or which a container had."""
+    _show(_ask(f"/history/{name}"), as_json, rendering.history)
+
+
+@cli.command()
+@click.option("--plan", is_flag=True, help="Only show what would be freed.")
+@_json_flag
+def gc(plan: bool, as_json: bool) -> None:
+    """Free the addresses and pools that nobody holds. Docker is asked twice, some seconds apart."""
+    view = _ask("/gc", "GET" if plan else "POST")
+    _show(view, as_json, lambda found: rendering.orphans(found, "would free" if plan else "freed"))
+
+
 @cli.command("config")
 @_json_flag
 def show_config(as_json: bool) -> None:
@@ -136,8 +177,8 @@ def _settings() -> config.Settings:
     return config.load({}, os.environ)
 
 
-def _ask(path: str) -> Any:
-    return client.get(_settings().admin_socket, path)
+def _ask(path: str, method: str = "GET") -> Any:
+    return client.ask(_settings().admin_socket, path, method)
 
 
 def _show(view: Any, as_json: bool, draw: Callable[[Any], str]) -> None:

@@ -48,10 +48,47 @@ def endpoints(views: Iterable[Mapping[str, Any]]) -> str:
     return table(heads, rows)
 
 
+def pools(views: Iterable[Mapping[str, Any]]) -> str:
+    heads = ["POOL", "RANGE", "NETWORKS", "SIZE", "USED", "RESERVED", "RESTING", "FREE"]
+    keys = ("pool", "sub_pool", "networks", "size", "used", "reserved", "resting", "free")
+    views = list(views)
+    full = [
+        f"# {one['pool']} is nearly full: make a larger network, or `mdnp gc`" for one in views if one["nearly_full"]
+    ]
+    return "\n".join([table(heads, [["-" if one[key] is None else one[key] for key in keys] for one in views]), *full])
+
+
+def pool(view: Mapping[str, Any]) -> str:
+    rows = [
+        [one["address"], one["kind"], one["name"] or "-", (one["endpoint"] or "-")[:SHORT], one["since"]]
+        for one in view["addresses"]
+    ]
+    facts = {key: value for key, value in view.items() if key != "addresses"}
+    return f"{details(facts)}\n\n{table(['ADDRESS', 'KIND', 'NAME', 'ENDPOINT', 'SINCE'], rows)}"
+
+
+def history(views: Iterable[Mapping[str, Any]]) -> str:
+    rows = [
+        [one["address"], one["kind"], one["name"] or "-", one["since"], one["until"] or "now", one["pool"]]
+        for one in views
+    ]
+    if not rows:
+        return "# nothing is known of it: the history has addresses, and names where Docker told them"
+    return table(["ADDRESS", "KIND", "NAME", "SINCE", "UNTIL", "POOL"], rows)
+
+
+def orphans(views: Iterable[Mapping[str, Any]], done: str) -> str:
+    lines = [
+        f"{done} {one['address'] or 'the pool'} of {one['pool']}: {one['kind']} since {one['since']}" for one in views
+    ]
+    return "\n".join(lines or ["# all that was handed out is held"])
+
+
 def status(view: Mapping[str, Any]) -> str:
     lines = [networks(view["networks"], drift=True)] if view["networks"] else ["# no networks yet"]
     lines += [f"# drift: {step}" for step in view["drift"]]
     lines += [f"# lost: {one}: restart its container" for one in view["lost"]]
+    lines += [f"# pool {one} is nearly full: `mdnp pool inspect` shows who holds it" for one in view["nearly_full"]]
     verdict = "in sync" if view["healthy"] else "NOT in sync"
     lines.append(f"# mdnp {view['version']}, up {duration(view['uptime_s'])}, {verdict}")
     return "\n".join(lines)

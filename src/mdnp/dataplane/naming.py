@@ -15,6 +15,7 @@ HOST_END_PREFIX = "mdv-"
 # The end that Docker takes into the sandbox and renames there. In the host's namespace it is only seen before Join
 # and after Leave.
 SANDBOX_END_PREFIX = "mdp-"
+PREFIXES = (BRIDGE_PREFIX, HOST_END_PREFIX, SANDBOX_END_PREFIX)
 
 # The group (IFLA_GROUP) marks every link of ours, also bridges whose name the user chose. It is what makes a link
 # ours beyond doubt, so it must be a number that nobody else picks: "mdnp" in ASCII.

@@ -44,6 +44,8 @@ class Set:
             value = getattr(self.link, name)
             if value is not None and value != getattr(self.was, name):
                 words.append(f"{'address' if name == 'mac' else name} {value}")
+        if self.was.master and not self.link.master:
+            words.append("nomaster")
         if not self.was.up:
             words.append("up")
         return " ".join(words)

@@ -15,7 +15,7 @@ from mdnp.model.errors import Conflict, InvalidParameter, KernelError, NotFound,
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import derived_mac
 from mdnp.model.network import IPAddress, Network, overlapping
-from mdnp.model.options import GATEWAY, GatewayMode
+from mdnp.model.options import BRIDGE_NAME, GATEWAY, GatewayMode
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Drop, Put, Store
 
@@ -32,7 +32,7 @@ class NetworkDriver:
         self._kernel = kernel
         self._reconciler = reconciler
         self._networks_lock = asyncio.Lock()
-        self._locks = Locks()
+        self._locks = Locks()  # by the name of the host end, which endpoints whose ids begin alike would share
 
     async def create_network(self, request: NetworkRequest) -> None:
         async with self._networks_lock:
@@ -54,14 +54,23 @@ class NetworkDriver:
             if network is None:
                 log.info("network %s: deleted already", short(network_id))
                 return
-            left = [one for one in self._store.promises.endpoints.values() if one.network_id == network_id]
+            left = await self._forgotten(network)
             for endpoint in left:
                 log.warning("network %s is deleted with endpoint %s on it", short(network_id), short(endpoint.id))
-            await self._store.commit(*map(Drop, left), Drop(network))
             await self._withdrawn(network, *left)
 
+    async def _forgotten(self, network: Network) -> list[Endpoint]:
+        """Take back the promise of a network, and those of the endpoints on it, which are returned."""
+        while True:
+            left = [one for one in self._store.promises.endpoints.values() if one.network_id == network.id]
+            try:
+                await self._store.commit(*map(Drop, left), Drop(network))
+            except Conflict:
+                continue  # one more endpoint came while the disk was waited for
+            return left
+
     async def create_endpoint(self, request: EndpointRequest) -> Endpoint:
-        async with self._locks.hold(request.id):
+        async with self._locks.hold(naming.host_end(request.id)):
             network = self._network(request.network_id)
             endpoint = _endpoint_of(request)
             known = self._store.promises.endpoints.get(request.id)
@@ -74,7 +83,7 @@ class NetworkDriver:
             return endpoint
 
     async def join(self, network_id: NetworkID, endpoint_id: EndpointID, sandbox: str) -> Attachment:
-        async with self._locks.hold(endpoint_id):
+        async with self._locks.hold(naming.host_end(endpoint_id)):
             network, endpoint = self._network(network_id), self._endpoint(network_id, endpoint_id)
             if endpoint.phase is Phase.LEFT:
                 # Its links may have died with the sandbox: only a created endpoint's can be made again.
@@ -88,14 +97,14 @@ class NetworkDriver:
             return _attachment(network, endpoint)
 
     async def leave(self, endpoint_id: EndpointID) -> None:
-        async with self._locks.hold(endpoint_id):
+        async with self._locks.hold(naming.host_end(endpoint_id)):
             endpoint = self._store.promises.endpoints.get(endpoint_id)
             if endpoint is not None and endpoint.phase is Phase.JOINED:
                 await self._store.commit(Put(replace(endpoint, phase=Phase.LEFT)))
                 await self._withdrawn(endpoint)
 
     async def delete_endpoint(self, endpoint_id: EndpointID) -> None:
-        async with self._locks.hold(endpoint_id):
+        async with self._locks.hold(naming.host_end(endpoint_id)):
             endpoint = self._store.promises.endpoints.get(endpoint_id)
             if endpoint is None:
                 log.info("endpoint %s: deleted already", short(endpoint_id))
@@ -205,12 +214,20 @@ def _check_addresses(network: Network, endpoint: Endpoint) -> None:
 
 def _check_bridge(network: Network, others: list[Network]) -> None:
     name = naming.bridge(network)
+    if network.options.bridge_name and name.startswith(naming.PREFIXES):
+        raise InvalidParameter(
+            f"option {BRIDGE_NAME}={name}: names with {', '.join(naming.PREFIXES)} are for links that mdnp names itself"
+        )
     for other in others:
         if naming.bridge(other) == name:
             raise Conflict(f"bridge {name} is network {short(other.id)}'s already: choose another name")
 
 
 def _check_overlap(network: Network, others: list[Network]) -> None:
+    for number, subnet in enumerate(network.subnets):
+        clash = overlapping([subnet], [one.pool for one in network.subnets[:number]])
+        if clash:
+            raise Conflict(f"subnet {clash[0]} overlaps {clash[1]} of the same network: choose another --subnet")
     for other in others:
         clash = overlapping(network.subnets, [subnet.pool for subnet in other.subnets])
         if clash:

@@ -40,10 +40,14 @@ class Route:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the host has besides ours: its routes, and the MTU (bytes) of the default route's link, if it has one."""
+    """
+    What the host has besides ours: its routes, the MTU (bytes) of the default route's link if it has one, and its
+    resolvers as networks of one address.
+    """
 
     routes: tuple[Route, ...]
     underlay_mtu: int | None
+    resolvers: tuple[IPNetwork, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ ones. A rule is needed when a network comes or goes, never on an endpoint's way,
 import shlex
 import subprocess
 
-from mdnp.dataplane.naming import FORWARD_CHAIN, RULE_COMMENT
+from mdnp.dataplane.naming import FORWARD_CHAIN
 from mdnp.dataplane.objects import Accept, Family, Key
 from mdnp.model.errors import KernelError
 
@@ -51,10 +51,12 @@ def _list(family: Family) -> list[str] | None:
 
 
 def _parse(family: Family, line: str) -> Accept | None:
-    words = shlex.split(line)
-    if RULE_COMMENT not in words or "-i" not in words:
+    """The rule of a line of `-S`, if it is word for word one of ours: what else bears our comment is somebody's."""
+    _append, _chain, *words = shlex.split(line)
+    if len(words) < 2:
         return None
-    return Accept(family, words[words.index("-i") + 1])
+    rule = Accept(family, words[1])
+    return rule if tuple(words) == rule.arguments else None
 
 
 def _checked(rule: Accept, action: str) -> None:

@@ -7,12 +7,16 @@ pyroute2 0.9.7: `link("get")` on a long-lived socket leaks, so links are read by
 """
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyroute2 import IPRoute, NetlinkError
@@ -23,6 +27,7 @@ from mdnp.dataplane.steps import Add, Delete, Doom, Set, Step
 from mdnp.kernel import Actual, Failure, Route, Seen, Surroundings, iptables
 from mdnp.model.errors import KernelError
 from mdnp.model.mac import MAC
+from mdnp.model.network import IPNetwork
 
 Result = TypeVar("Result")
 
@@ -40,7 +45,6 @@ class LinuxKernel:
         self._stepper = ThreadPoolExecutor(1, "mdnp-kernel")
         self._reaper = ThreadPoolExecutor(1, "mdnp-reaper")
         self._local = threading.local()
-        self._sockets: list[IPRoute] = []
 
     async def observe(self) -> Actual:
         return await self._in(self._stepper, self._observe)
@@ -56,9 +60,8 @@ class LinuxKernel:
 
     async def close(self) -> None:
         for pool in (self._stepper, self._reaper):
+            await self._in(pool, self._close)
             await asyncio.to_thread(pool.shutdown)
-        for netlink in self._sockets:
-            await asyncio.to_thread(netlink.close)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -67,8 +70,12 @@ class LinuxKernel:
     def _netlink(self) -> IPRoute:
         if not hasattr(self._local, "netlink"):
             self._local.netlink = IPRoute()
-            self._sockets.append(self._local.netlink)
         return self._local.netlink
+
+    def _close(self) -> None:
+        """Close the socket of the thread that this runs in: pyroute2 keeps a loop for each thread that used it."""
+        if hasattr(self._local, "netlink"):
+            self._local.netlink.close()
 
     def _observe(self) -> Actual:
         try:
@@ -96,7 +103,7 @@ class LinuxKernel:
             raise KernelError(f"reading routes failed: {error}") from error
         by_index = {link["index"]: link for link in links}
         foreign = [row for row in rows if _is_foreign(row, by_index)]
-        return Surroundings(tuple(_routes(foreign, by_index)), _underlay_mtu(foreign, by_index))
+        return Surroundings(tuple(_routes(foreign, by_index)), _underlay_mtu(foreign, by_index), _resolvers())
 
     def _perform(self, steps: Sequence[Step]) -> tuple[Failure, ...]:
         failures = []
@@ -122,7 +129,7 @@ class LinuxKernel:
             case Doom(link):
                 self._gone_is_done(lambda: self._set(link.name, group=DOOMED_GROUP))
             case Delete(Link() as link):
-                self._gone_is_done(lambda: self._netlink.link("del", index=socket.if_nametoindex(link.name)))
+                self._delete_link(link.name)
             case Delete(Accept() as rule):
                 iptables.delete(rule)
 
@@ -134,24 +141,34 @@ class LinuxKernel:
                 raise KernelError(f"ip link del group {DOOMED_GROUP}: {_reason(error)}") from error
 
     def _add_link(self, wanted: Bridge | Veth) -> None:
-        facts: dict[str, Any] = {
-            "ifname": wanted.link().name,
-            "mtu": wanted.mtu,
-            "group": GROUP,
-            "state": "up",
-        }
+        name = wanted.link().name
+        facts: dict[str, Any] = {"ifname": name, "group": GROUP, "state": "up"}
+        # The kernel ignores an alias in the message that makes a link (rtnl_newlink_create), so it follows.
+        then: dict[str, Any] = {"ifalias": wanted.alias}
         if isinstance(wanted, Bridge):
             facts |= {"kind": "bridge", "address": wanted.mac}
+            # An MTU from the making does not last: when the last port goes, the kernel sets 1500 (br_mtu_auto_adjust)
+            # unless the MTU was changed on a bridge that was there.
+            then["mtu"] = wanted.mtu
         else:
             peer = {"ifname": wanted.sandbox_end, "address": wanted.mac, "mtu": wanted.mtu}
-            facts |= {"kind": "veth", "master": socket.if_nametoindex(wanted.bridge), "peer": peer}
+            facts |= {"kind": "veth", "mtu": wanted.mtu, "master": _index(wanted.bridge), "peer": peer}
         try:
             self._netlink.link("add", **facts)
         except NetlinkError as error:
             if error.code != errno.EEXIST or not self._equal_is_there(wanted):
                 raise
-        # The kernel ignores an alias in the message that makes a link (rtnl_newlink_create), so it follows.
-        self._set(wanted.link().name, ifalias=wanted.alias)
+        try:
+            self._set(name, **then)
+        except (OSError, NetlinkError):
+            self._delete_link(name)
+            raise
+
+    def _delete_link(self, name: str) -> None:
+        """Delete a link of ours. Somebody may have put one of theirs under its name, which stays."""
+        for link in list(self._netlink.link("dump")):
+            if link.get_attr("IFLA_IFNAME") == name and link.get_attr("IFLA_GROUP") == GROUP:
+                self._gone_is_done(partial(self._netlink.link, "del", index=link["index"]))
 
     def _equal_is_there(self, wanted: Bridge | Veth) -> bool:
         name = wanted.link().name
@@ -166,20 +183,20 @@ class LinuxKernel:
 
     def _set_link(self, link: Link, was: Link) -> None:
         facts: dict[str, Any] = {"mtu": link.mtu, "group": link.group, "state": "up"}
-        if link.master and link.master != was.master:
-            facts["master"] = socket.if_nametoindex(link.master)
+        if link.master != was.master:
+            facts["master"] = _index(link.master) if link.master else 0
         if link.mac:
             facts["address"] = link.mac
         self._set(link.name, **facts)
 
     def _set(self, name: str, **facts: Any) -> None:
-        self._netlink.link("set", index=socket.if_nametoindex(name), **facts)
+        self._netlink.link("set", index=_index(name), **facts)
 
     def _add_addr(self, addr: Addr) -> None:
         try:
             self._netlink.addr(
                 "add",
-                index=socket.if_nametoindex(addr.link),
+                index=_index(addr.link),
                 address=str(addr.address.ip),
                 prefixlen=addr.address.network.prefixlen,
                 **({"flags": _IFA_F_NODAD} if addr.address.version == 6 else {}),
@@ -194,6 +211,13 @@ class LinuxKernel:
         except (OSError, NetlinkError) as error:
             if not _is_gone(error):
                 raise
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:  # it comes without a number
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
 
 
 def _link(link: Any, names: dict[int, str]) -> Link:
@@ -219,21 +243,43 @@ def _addrs(rows: list[Any], names: dict[int, str], bridges: set[str]) -> list[Ad
 
 
 def _is_foreign(row: Any, by_index: dict[int, Any]) -> bool:
-    link = by_index.get(row.get_attr("RTA_OIF"))
+    link = by_index.get(_oif(row))
     return row["type"] == _RTN_UNICAST and link is not None and link.get_attr("IFLA_GROUP") != GROUP
+
+
+def _oif(row: Any) -> int:
+    """The index of a route's link, of a route over several the first one's; 0 where there is none."""
+    several = row.get_attr("RTA_MULTIPATH")
+    index: int = several[0]["oif"] if several else row.get_attr("RTA_OIF") or 0
+    return index
 
 
 def _routes(rows: list[Any], by_index: dict[int, Any]) -> list[Route]:
     found = [
         Route(
             ip_network(f"{row.get_attr('RTA_DST')}/{row['dst_len']}"),
-            by_index[row.get_attr("RTA_OIF")].get_attr("IFLA_IFNAME"),
-            gateway=row.get_attr("RTA_GATEWAY") is not None,
+            by_index[_oif(row)].get_attr("IFLA_IFNAME"),
+            gateway=any(row.get_attr(one) for one in ("RTA_GATEWAY", "RTA_VIA", "RTA_MULTIPATH")),
         )
         for row in rows
         if row["dst_len"]
     ]
     return [route for route in found if not route.to.overlaps(_LINK_LOCAL)]  # every link has those
+
+
+def _resolvers(file: Path = Path("/etc/resolv.conf")) -> tuple[IPNetwork, ...]:
+    """The name servers of resolv.conf(5); a scope ("%eth0") is left off, and a line that names none is passed over."""
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver":
+            with contextlib.suppress(ValueError):
+                found.append(ip_network(words[1].partition("%")[0]))
+    return tuple(found)
 
 
 def _underlay_mtu(rows: list[Any], by_index: dict[int, Any]) -> int | None:
@@ -242,7 +288,7 @@ def _underlay_mtu(rows: list[Any], by_index: dict[int, Any]) -> int | None:
     if not defaults:
         return None
     best = min(defaults, key=lambda row: (row["family"] != socket.AF_INET, row.get_attr("RTA_PRIORITY") or 0))
-    mtu: int = by_index[best.get_attr("RTA_OIF")].get_attr("IFLA_MTU")
+    mtu: int = by_index[_oif(best)].get_attr("IFLA_MTU")
     return mtu
 
 

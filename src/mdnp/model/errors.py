@@ -17,6 +17,10 @@ class Conflict(MdnpError):
     """It exists already and differs, or something else holds what was asked for."""
 
 
+class Exhausted(MdnpError):
+    """Nothing is left; free something or give more."""
+
+
 class Unsupported(MdnpError):
     """Ask for something that is built."""
 

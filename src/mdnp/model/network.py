@@ -61,25 +61,25 @@ def needs_gateway(options: NetworkOptions, internal: bool) -> bool:
 def parse_subnet(pool: str, gateway: str | None) -> Subnet | None:
     """A subnet as Docker's IPAMData has it: a pool, and a gateway with its prefix length. None for null IPAM's 0/0."""
     try:
-        network = ip_network(pool)
+        network = ip_network(_zoneless(pool))
     except ValueError as error:
-        raise InvalidParameter(f"Pool {pool[:80]!r}: expected a network as 10.1.0.0/24 ({error})") from error
+        raise InvalidParameter(f"Pool {pool[:80]!r}: expected a network as 10.1.0.0/24 ({_reason(error)})") from error
     if network.prefixlen == 0:
         return None
     if not gateway:
         return Subnet(network)
     interface = parse_interface(gateway, "Gateway")
-    if interface.ip not in network:
+    if interface.ip not in network or interface.network.prefixlen < network.prefixlen:
         raise InvalidParameter(f"Gateway {gateway}: not in the pool {network}")
     return Subnet(network, interface)
 
 
 def parse_interface(text: str, field: str) -> IPInterface:
     try:
-        return ip_interface(text)
+        return ip_interface(_zoneless(text))
     except ValueError as error:
         raise InvalidParameter(
-            f"{field} {text[:80]!r}: expected an address with its prefix length, as 10.1.0.2/24 ({error})"
+            f"{field} {text[:80]!r}: expected an address with its prefix length, as 10.1.0.2/24 ({_reason(error)})"
         ) from error
 
 
@@ -91,3 +91,13 @@ def overlapping(subnets: Iterable[Subnet], pools: Iterable[IPNetwork]) -> tuple[
             if subnet.pool.overlaps(other):  # of different families: False
                 return subnet.pool, other
     return None
+
+
+def _zoneless(text: str) -> str:
+    if "%" in text:  # which ipaddress takes for a part of the address, and the kernel does not
+        raise ValueError("an address of a network has no zone")
+    return text
+
+
+def _reason(error: ValueError) -> str:
+    return str(error)[:160]

@@ -53,7 +53,7 @@ class Reconciler:
         self._desired: dict[Key, Owned] = {}
         self._keys: dict[Owner, list[Key]] = {}
         self._doomed: set[Key] = set()
-        self._troubled = False
+        self._trouble = ""
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -170,12 +170,13 @@ class Reconciler:
         return Outcome(taken, failures, difference.lost)
 
     def _report(self, failures: tuple[Failure, ...]) -> None:
+        """Say a trouble once, and its end."""
         if failures:
             self._memory = None
-            log.warning("not in sync: %s", "; ".join(str(failure.error) for failure in failures))
-        elif self._troubled:
-            log.warning("in sync again")
-        self._troubled = bool(failures)
+        trouble = "; ".join(str(failure.error) for failure in failures)
+        if trouble != self._trouble:
+            log.warning("not in sync: %s" if trouble else "in sync again%s", trouble)
+        self._trouble = trouble
 
 
 def _by_owner(planned: Desired) -> dict[Owner, list[Key]]:

@@ -4,13 +4,15 @@ What this host promised: the only memory there is. Everything else can be thrown
 A promise is on disk before it is answered. Reading is from memory; writing goes through `commit`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mdnp.model.allocation import Allocation, Freed, Record
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.identity import EndpointID, NetworkID
-from mdnp.model.network import Network
+from mdnp.model.network import IPAddress, Network
+from mdnp.model.pool import PoolID, PoolPromise
 
 
 @dataclass(frozen=True)
@@ -19,23 +21,58 @@ class Promises:
 
     networks: Mapping[NetworkID, Network]
     endpoints: Mapping[EndpointID, Endpoint]
+    pools: Mapping[PoolID, PoolPromise]
 
 
 @dataclass(frozen=True)
 class Put:
     """Record a promise, or replace the one with its id."""
 
-    record: Network | Endpoint
+    record: Network | Endpoint | PoolPromise
 
 
 @dataclass(frozen=True)
 class Drop:
     """Take a promise back. One that is not there is no error."""
 
-    record: Network | Endpoint
+    record: Network | Endpoint | PoolPromise
 
 
-Change = Put | Drop
+@dataclass(frozen=True)
+class Hold:
+    """Record that an address of a pool was handed out."""
+
+    pool: PoolID
+    allocation: Allocation
+
+
+@dataclass(frozen=True)
+class Free:
+    """Record that it was given back. It stays in the history."""
+
+    pool: PoolID
+    freed: Freed
+
+
+@dataclass(frozen=True)
+class Name:
+    """Record the name of the endpoint that holds an address, learned after it was handed out."""
+
+    pool: PoolID
+    address: IPAddress
+    name: str
+
+
+Change = Put | Drop | Hold | Free | Name
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """A line of the history: who held an address of which pool, from when, and until when (None: still)."""
+
+    pool: PoolID
+    allocation: Allocation
+    until: float | None
 
 
 class Store(Protocol):
@@ -47,7 +84,16 @@ class Store(Protocol):
         Make the changes, all or none; on disk when it returns.
 
         Errors: StoreUnavailable when it cannot be written (a full disk), Conflict when an endpoint's network is not
-        there; nothing has changed then, on disk or in memory.
+        there or an address is held already; nothing has changed then, on disk or in memory.
         """
+
+    async def allocations(self, pool: PoolID) -> Sequence[Record]:
+        """What is held in a pool, and of each address not held the last time it was. Read from disk: for the start."""
+
+    async def history(self, name: str) -> Sequence[Tenure]:
+        """The tenures of an address or of an endpoint's name, the oldest first. Read from disk."""
+
+    async def fact(self, name: str, first: str) -> str:
+        """What was decided once for this host: what is kept under `name`, or `first`, kept from now on."""
 
     async def close(self) -> None: ...

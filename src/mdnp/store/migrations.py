@@ -24,4 +24,29 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX endpoint_of_network ON endpoint (network_id);
     """,
+    """
+    CREATE TABLE pool (
+        id       TEXT PRIMARY KEY,
+        space    TEXT NOT NULL,
+        network  TEXT NOT NULL,
+        sub_pool TEXT NOT NULL,   -- or ''
+        since    REAL NOT NULL,   -- seconds since the epoch
+        holders  INTEGER NOT NULL
+    ) STRICT;
+    -- Allocations and their history: a row for each tenure, without an end while the address is held. No pool is
+    -- referred to, since its history outlives it.
+    CREATE TABLE allocation (
+        pool_id      TEXT NOT NULL,
+        address      TEXT NOT NULL,
+        kind         TEXT NOT NULL,
+        name         TEXT NOT NULL,
+        allocated_at REAL NOT NULL,   -- seconds since the epoch
+        freed_at     REAL
+    ) STRICT;
+    CREATE UNIQUE INDEX held_once ON allocation (pool_id, address) WHERE freed_at IS NULL;
+    CREATE INDEX allocation_by_pool ON allocation (pool_id, address, freed_at);
+    CREATE INDEX allocation_by_address ON allocation (address);
+    CREATE INDEX allocation_by_name ON allocation (name) WHERE name <> '';
+    CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    """,
 )

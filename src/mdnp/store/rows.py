@@ -1,22 +1,111 @@
-"""Records as rows of the database, and back. Pure."""
+"""Changes as statements, and rows of the database as records. Pure."""
 
-from ipaddress import ip_interface, ip_network
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_interface, ip_network
 
 import msgspec
 
+from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.endpoint import Endpoint, Phase
-from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import MAC
 from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
+from mdnp.model.pool import Pool, PoolID, PoolPromise
+from mdnp.store import Change, Drop, Free, Hold, Name, Put, Tenure
 
-Row = tuple[str | int, ...]
+Row = Sequence[str | int | float | None]
+Statement = tuple[str, Row]
+Promise = Network | Endpoint | PoolPromise
 
-PUT_NETWORK = "INSERT OR REPLACE INTO network VALUES (?, ?, ?, ?, ?)"
-PUT_ENDPOINT = "INSERT OR REPLACE INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?)"
+_TABLES: dict[type[Promise], str] = {Network: "network", Endpoint: "endpoint", PoolPromise: "pool"}
+
+_HELD = "WHERE pool_id = ? AND address = ? AND freed_at IS NULL"
+
+# What is held, and of each address that is not the tenure that ended last (SQLite takes the other columns from the row
+# that has the maximum).
+ALLOCATIONS = """
+    SELECT pool_id, address, kind, name, allocated_at, freed_at FROM allocation
+    WHERE pool_id = :pool AND freed_at IS NULL
+    UNION ALL
+    SELECT pool_id, address, kind, name, allocated_at, max(freed_at) FROM allocation
+    WHERE pool_id = :pool AND address NOT IN
+        (SELECT address FROM allocation WHERE pool_id = :pool AND freed_at IS NULL)
+    GROUP BY address
+"""
+HISTORY = """
+    SELECT pool_id, address, kind, name, allocated_at, freed_at FROM allocation
+    WHERE address = :name OR (name = :name AND name <> '')
+    ORDER BY allocated_at
+"""
 
 
-def network_row(network: Network) -> Row:
+def statement(change: Change) -> Statement:
+    match change:
+        case Put(record):
+            return _put(record)
+        case Drop(record):
+            return f"DELETE FROM {_TABLES[type(record)]} WHERE id = ?", (record.id,)  # noqa: S608  # a word of ours
+        case Hold(pool, allocation):
+            purpose = allocation.purpose
+            facts = (pool, str(allocation.address), purpose.kind.value, purpose.name, allocation.allocated_at)
+            return "INSERT INTO allocation VALUES (?, ?, ?, ?, ?, NULL)", facts
+        case Free(pool, freed):
+            return f"UPDATE allocation SET freed_at = ? {_HELD}", (freed.freed_at, pool, str(freed.allocation.address))  # noqa: S608
+        case Name(pool, address, name):
+            return f"UPDATE allocation SET name = ? {_HELD}", (name, pool, str(address))  # noqa: S608  # words of ours
+
+
+def described(change: Change) -> str:
+    match change:
+        case Put(PoolPromise() as promise) | Drop(PoolPromise() as promise):
+            return f"pool {promise.id}"
+        case Put(record) | Drop(record):
+            return f"{_TABLES[type(record)]} {short(record.id)}"
+        case Hold(pool, allocation):
+            return f"address {allocation.address} of pool {pool}"
+        case Free(pool, freed):
+            return f"address {freed.allocation.address} of pool {pool}"
+        case Name(pool, address, _):
+            return f"address {address} of pool {pool}"
+
+
+def _put(record: Promise) -> Statement:
+    match record:
+        case Network():
+            row = _network_row(record)
+        case Endpoint():
+            row = _endpoint_row(record)
+        case PoolPromise():
+            pool = record.pool
+            sub_pool = str(pool.sub_pool or "")
+            row = (record.id, record.space, str(pool.network), sub_pool, record.since, record.holders)
+    places = ", ".join("?" * len(row))
+    return f"INSERT OR REPLACE INTO {_TABLES[type(record)]} VALUES ({places})", row  # noqa: S608  # a word of ours
+
+
+def pool_of(row: Row) -> PoolPromise:
+    _, space, network, sub_pool, since, holders = map(str, row)
+    pool = Pool(ip_network(network), ip_network(sub_pool) if sub_pool else None)
+    return PoolPromise(space, pool, float(since), int(holders))
+
+
+def tenure_of(row: Row) -> Tenure:
+    pool, address, kind, name, allocated_at, freed_at = row
+    allocation = Allocation(ip_address(str(address)), Purpose(Kind(str(kind)), str(name)), _seconds(allocated_at))
+    return Tenure(PoolID(str(pool)), allocation, None if freed_at is None else _seconds(freed_at))
+
+
+def record_of(row: Row) -> Record:
+    tenure = tenure_of(row)
+    return tenure.allocation if tenure.until is None else Freed(tenure.allocation, tenure.until)
+
+
+def _seconds(value: str | int | float | None) -> float:
+    return float(value or 0)
+
+
+def _network_row(network: Network) -> Row:
     subnets = [
         {"pool": str(subnet.pool), "gateway": str(subnet.gateway) if subnet.gateway else None}
         for subnet in network.subnets
@@ -34,11 +123,11 @@ def network_of(row: Row) -> Network:
         ),
         internal=bool(internal),
         options=msgspec.json.decode(str(options), type=NetworkOptions),
-        mtu=int(mtu),
+        mtu=int(str(mtu)),
     )
 
 
-def endpoint_row(endpoint: Endpoint) -> Row:
+def _endpoint_row(endpoint: Endpoint) -> Row:
     addresses = _text([str(address) for address in endpoint.addresses])
     given = int(endpoint.mac_given)
     return (

@@ -11,24 +11,44 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import msgspec
 
 from mdnp.dataplane.naming import GROUP
+from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint
-from mdnp.model.errors import Conflict, MdnpError, StoreUnavailable
-from mdnp.model.identity import EndpointID, NetworkID, short
+from mdnp.model.errors import Conflict, InvalidParameter, MdnpError, StoreUnavailable
+from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.network import Network
-from mdnp.store import Change, Drop, Promises, Put
+from mdnp.model.pool import PoolID, PoolPromise
+from mdnp.store import Change, Drop, Free, Hold, Name, Promises, Put, Tenure
 from mdnp.store.migrations import MIGRATIONS
-from mdnp.store.rows import PUT_ENDPOINT, PUT_NETWORK, endpoint_of, endpoint_row, network_of, network_row
+from mdnp.store.rows import (
+    ALLOCATIONS,
+    HISTORY,
+    Promise,
+    Row,
+    described,
+    endpoint_of,
+    network_of,
+    pool_of,
+    record_of,
+    statement,
+    tenure_of,
+)
 
 FILE = "mdnp.db"
 LOCK = "mdnp.lock"
 
 _APPLICATION_ID = GROUP  # "mdnp" in ASCII: tells our file from any other SQLite database
+
+# What a record raises that is not as this version writes it: a value of a later one, or a hand's work.
+_UNREADABLE = (ValueError, LookupError, TypeError, msgspec.MsgspecError)
 
 _Waiting = tuple[Sequence[Change], "asyncio.Future[None]"]
 
@@ -36,14 +56,15 @@ _Waiting = tuple[Sequence[Change], "asyncio.Future[None]"]
 class SqliteStore:
     """Made by `open`; then the folder is this process's alone until `close`."""
 
-    def __init__(self, lock: IO[str], connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, lock: IO[bytes], connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._lock = lock
         self._connection = connection
         self._thread = thread
         self._waiting: deque[_Waiting] = deque()
         self._networks: dict[NetworkID, Network] = {}
         self._endpoints: dict[EndpointID, Endpoint] = {}
-        self._promises = Promises(self._networks, self._endpoints)
+        self._pools: dict[PoolID, PoolPromise] = {}
+        self._promises = Promises(self._networks, self._endpoints, self._pools)
         self._load()
 
     @classmethod
@@ -66,14 +87,16 @@ class SqliteStore:
         path = folder / FILE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = _locked(folder / LOCK)
-            try:
+            with ExitStack() as undo:
+                lock = undo.enter_context(_locked(folder / LOCK))
                 _check(path, len(migrations))
-                return cls(lock, _connect(path, migrations), thread)
-            except BaseException:
-                lock.close()
-                raise
-        except (OSError, sqlite3.Error) as error:
+                # isolation_level=None: transactions are ours to begin and end.
+                connection = undo.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+                _prepare(connection, path, migrations)
+                store = cls(lock, connection, thread)
+                undo.pop_all()
+                return store
+        except (OSError, sqlite3.Error, *_UNREADABLE) as error:
             raise StoreUnavailable(f"cannot use the state in {path}: {error}") from error
 
     @property
@@ -87,6 +110,17 @@ class SqliteStore:
         # Shielded: the transaction goes on when a caller is cancelled, and then memory must follow the disk.
         await asyncio.shield(done)
 
+    async def allocations(self, pool: PoolID) -> Sequence[Record]:
+        return [record_of(row) for row in await self._read(ALLOCATIONS, {"pool": pool})]
+
+    async def history(self, name: str) -> Sequence[Tenure]:
+        return [tenure_of(row) for row in await self._read(HISTORY, {"name": name})]
+
+    async def fact(self, name: str, first: str) -> str:
+        await self._read("INSERT OR IGNORE INTO fact VALUES (:name, :value)", {"name": name, "value": first})
+        [[value]] = await self._read("SELECT value FROM fact WHERE name = :name", {"name": name})
+        return str(value)
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
@@ -99,6 +133,18 @@ class SqliteStore:
         for row in self._connection.execute("SELECT * FROM endpoint"):
             endpoint = endpoint_of(row)
             self._endpoints[endpoint.id] = endpoint
+        for row in self._connection.execute("SELECT * FROM pool"):
+            promise = pool_of(row)
+            self._pools[promise.id] = promise
+
+    async def _read(self, query: str, values: Mapping[str, str]) -> list[Row]:
+        def rows() -> list[Row]:
+            return self._connection.execute(query, values).fetchall()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, rows)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"cannot read the state: {error}") from error
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write all that waits, in one transaction. Runs in the store's thread."""
@@ -109,7 +155,7 @@ class SqliteStore:
             return
         try:
             outcomes = self._transaction([changes for changes, _ in batch])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # ValueError: a text that is no UTF-8
             outcomes = [StoreUnavailable(f"cannot write the state: {error}; nothing was changed")] * len(batch)
         loop.call_soon_threadsafe(self._settle, batch, outcomes)
 
@@ -118,7 +164,7 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._apply(changes) for changes in batch]
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -129,10 +175,13 @@ class SqliteStore:
         self._connection.execute("SAVEPOINT caller")
         try:
             for change in changes:
-                self._connection.execute(*_statement(change))
+                self._connection.execute(*statement(change))
         except sqlite3.IntegrityError as error:
             self._connection.execute("ROLLBACK TO caller")
-            return Conflict(f"{', '.join(map(_described, changes))}: {error}; it was changed meanwhile, try again")
+            return Conflict(f"{', '.join(map(described, changes))}: {error}; it was changed meanwhile, try again")
+        except (ValueError, OverflowError) as error:  # what Python cannot hand to SQLite, as half a surrogate pair
+            self._connection.execute("ROLLBACK TO caller")
+            return InvalidParameter(f"{', '.join(map(described, changes))} cannot be written down: {error}")
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("RELEASE caller")
@@ -153,31 +202,38 @@ class SqliteStore:
     def _remember(self, changes: Sequence[Change]) -> None:
         for change in changes:
             match change:
-                case Put(Network() as network):
-                    self._networks[network.id] = network
-                case Put(Endpoint() as endpoint):
-                    self._endpoints[endpoint.id] = endpoint
-                case Drop(Network() as network):
-                    self._networks.pop(network.id, None)
-                case Drop(Endpoint() as endpoint):
-                    self._endpoints.pop(endpoint.id, None)
+                case Put(record):
+                    self._kept(record)[record.id] = record
+                case Drop(record):
+                    self._kept(record).pop(record.id, None)
+                case Hold() | Free() | Name():
+                    pass  # an allocator's to remember
+
+    def _kept(self, record: Promise) -> dict[Any, Any]:
+        """The part of memory that has records of this kind, by id."""
+        kept: dict[type[Promise], dict[Any, Any]] = {
+            Network: self._networks,
+            Endpoint: self._endpoints,
+            PoolPromise: self._pools,
+        }
+        return kept[type(record)]
 
 
-def _locked(path: Path) -> IO[str]:
-    lock = path.open("a+")
+def _locked(path: Path) -> IO[bytes]:
+    lock = path.open("ab+", buffering=0)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        owner = lock.read().strip()
+        owner = lock.read().decode(errors="replace").strip()
         lock.close()
         raise Conflict(
             f"the state in {path.parent} is in use by another mdnp (pid {owner or 'unknown'}): stop that one, or give"
             " this one a state folder of its own"
         ) from error
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    with suppress(OSError):  # a full disk; who has the lock is only told to people
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n".encode())
     return lock
 
 
@@ -200,9 +256,7 @@ def _check(path: Path, known: int) -> None:
         )
 
 
-def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
-    # isolation_level=None: transactions are ours to begin and end.
-    connection = sqlite3.connect(path, isolation_level=None)
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     path.chmod(0o600)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -213,19 +267,3 @@ def _connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.executescript(
             f"BEGIN; {script}; PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version={number}; COMMIT;"
         )
-    return connection
-
-
-def _statement(change: Change) -> tuple[str, Sequence[str | int]]:
-    record = change.record
-    if isinstance(change, Drop):
-        table = "network" if isinstance(record, Network) else "endpoint"
-        return f"DELETE FROM {table} WHERE id = ?", (record.id,)  # noqa: S608  # one of two words of ours
-    if isinstance(record, Network):
-        return PUT_NETWORK, network_row(record)
-    return PUT_ENDPOINT, endpoint_row(record)
-
-
-def _described(change: Change) -> str:
-    kind = "network" if isinstance(change.record, Network) else "endpoint"
-    return f"{kind} {short(change.record.id)}"

@@ -90,3 +90,34 @@ class Discovery(msgspec.Struct, frozen=True):
 
     DiscoveryType: int
     DiscoveryData: dict[str, Any] | None = None
+
+
+class RequestPool(msgspec.Struct, frozen=True):
+    """`Pool` empty: one of our choice. `SubPool` is `--ip-range`, `Options` are `--ipam-opt`."""
+
+    AddressSpace: str = ""
+    Pool: str = ""
+    SubPool: str = ""
+    Options: dict[str, str] | None = None
+    V6: bool = False
+
+
+class OnPool(msgspec.Struct, frozen=True):
+    """ReleasePool."""
+
+    PoolID: str
+
+
+class RequestAddress(msgspec.Struct, frozen=True):
+    """`Address` is bare, or empty for the next one."""
+
+    PoolID: str
+    Address: str = ""
+    Options: dict[str, str] | None = None
+
+
+class OnAddress(msgspec.Struct, frozen=True):
+    """ReleaseAddress."""
+
+    PoolID: str
+    Address: str

@@ -22,7 +22,10 @@ def network_options(options: Mapping[str, Any] | None) -> tuple[NetworkOptions, 
     generic = given.get(_GENERIC) or {}
     if not isinstance(generic, dict):
         raise InvalidParameter(f"option {_GENERIC}: expected a map")
-    return parse_network_options(generic), given.get(_INTERNAL) is True
+    internal = given.get(_INTERNAL)
+    if internal is not None and not isinstance(internal, bool):
+        raise InvalidParameter(f"option {_INTERNAL}: expected true or false")
+    return parse_network_options(generic), bool(internal)
 
 
 def network_request(body: CreateNetwork) -> NetworkRequest:

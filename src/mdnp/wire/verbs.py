@@ -60,6 +60,7 @@ async def call(verbs: Mapping[str, Verb], name: str, body: bytes) -> Answer:
 
 
 def failure(status: int, text: str) -> Answer:
+    text = text.encode(errors="backslashreplace").decode()  # a path may have had bytes that are no UTF-8
     return Answer(status, msgspec.json.encode({"Err": text, "Error": text}))
 
 
@@ -71,5 +72,5 @@ def _decoded(verb: Verb, name: str, body: bytes) -> Any:
         raise errors.InvalidParameter(f"{name} came without a body: the connection broke in the call before; try again")
     try:
         return msgspec.json.decode(body, type=verb.body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: bytes that are no UTF-8
         raise errors.InvalidParameter(f"{name}: the body cannot be read: {error}") from error

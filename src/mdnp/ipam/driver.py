@@ -1,0 +1,232 @@
+"""The verbs of Docker's IpamDriver, on values."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from mdnp.ipam.allocator import Allocator, Counts
+from mdnp.ipam.choice import Obstacle, choose
+from mdnp.kernel import Kernel
+from mdnp.model.allocation import Allocation, Kind, Purpose
+from mdnp.model.errors import Conflict, MdnpError, NotFound
+from mdnp.model.identity import short
+from mdnp.model.network import IPAddress, IPNetwork
+from mdnp.model.pool import Pool, PoolID, PoolPromise, pool_id
+from mdnp.model.supernet import Supernet
+from mdnp.store import Drop, Free, Hold, Name, Put, Store
+
+log = logging.getLogger(__name__)
+
+_NEARLY_FULL = 0.9
+
+
+class IpamDriver:
+    """
+    Made by `open`. Errors of every verb: MdnpError; then nothing has changed, on disk or in memory.
+
+    `clock` gives seconds since the epoch: what it says is kept on disk.
+    """
+
+    def __init__(self, store: Store, kernel: Kernel, supernets: Sequence[Supernet], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._kernel = kernel
+        self._supernets = supernets
+        self._clock = clock
+        self._allocators: dict[PoolID, Allocator] = {}
+        self._given: dict[int, IPNetwork] = {}  # the last automatic pool of each IP version
+        self._learned: dict[tuple[PoolID, Allocation], str] = {}  # names that the engine told later
+        self._lock = asyncio.Lock()  # of what is about pools; addresses need none
+
+    @classmethod
+    async def open(
+        cls, store: Store, kernel: Kernel, supernets: Sequence[Supernet], clock: Callable[[], float]
+    ) -> "IpamDriver":
+        """Go on where the store stands."""
+        driver = cls(store, kernel, supernets, clock)
+        for promise in store.promises.pools.values():
+            await driver._remember(promise)
+        return driver
+
+    async def request_pool(self, space: str, asked: Pool | None, v6: bool) -> PoolPromise:
+        """
+        The pool that was asked for, or one of our choice that nothing overlaps, different at each call.
+
+        The same explicit pool may be asked for again, by a network that shares it: it counts its holders.
+        """
+        async with self._lock:
+            pool = asked or Pool(await self._automatic(v6))
+            known = self._store.promises.pools.get(pool_id(space, pool))
+            now = self._clock()
+            promise = replace(known, holders=known.holders + 1, since=now) if known else PoolPromise(space, pool, now)
+            if known is None:
+                self._check_overlap(pool)
+            await self._store.commit(Put(promise))
+            if known is None:
+                await self._remember(promise)
+            if asked is None:
+                self._given[pool.network.version] = pool.network
+            return promise
+
+    async def release_pool(self, identity: PoolID) -> None:
+        """One holder less; with the last one goes the pool, and what Docker left of allocations in it."""
+        async with self._lock:
+            promise = self._store.promises.pools.get(identity)
+            if promise is None:
+                log.info("pool %s: released already", identity)
+            elif promise.holders > 1:
+                await self._store.commit(Put(replace(promise, holders=promise.holders - 1)))
+            else:
+                await self._drop(promise)
+
+    async def request_gateway(self, identity: PoolID, asked: IPAddress | None) -> str:
+        """The gateway's address, with the pool's prefix length: the first usable one if none is asked for."""
+        promise, allocator = self._pool(identity)
+        address = asked or promise.pool.gateway
+        held = allocator.held(address)
+        if held and held.purpose.kind is Kind.GATEWAY and promise.holders > 1:
+            return _with_prefix(held.address, promise)  # of the network that has this pool already
+        return await self._claimed(identity, address, Purpose(Kind.GATEWAY))
+
+    async def request_address(self, identity: PoolID, asked: IPAddress | None, name: str) -> str:
+        """
+        An address with the pool's prefix length: this one, or the next.
+
+        `name` is the endpoint's where the engine tells it (29 and later): it gets the address that it had last.
+        """
+        if asked is not None:
+            return await self._claimed(identity, asked, Purpose(Kind.ENDPOINT, name))
+        promise, allocator = self._pool(identity)
+        allocation = allocator.allocate(self._clock(), name)
+        return await self._held(promise, allocator, allocation)
+
+    async def release_address(self, identity: PoolID, address: IPAddress) -> None:
+        """Docker repeats no release and ignores its errors: what is not held is no error here."""
+        promise = self._store.promises.pools.get(identity)
+        held = self._allocators[identity].held(address) if promise else None
+        if promise is None or held is None:
+            log.info("address %s of pool %s: released already", address, identity)
+        elif held.purpose.kind is not Kind.GATEWAY or promise.holders == 1:
+            await self._freed(identity, held)
+
+    async def free(self, identity: PoolID, allocation: Allocation) -> None:
+        """Give back an allocation that nobody holds, if it is still the same one."""
+        allocator = self._allocators.get(identity)
+        if allocator is not None and allocator.held(allocation.address) == allocation:
+            await self._freed(identity, allocation)
+
+    async def drop(self, identity: PoolID) -> None:
+        """Give back a pool that no network holds, whatever the count says."""
+        async with self._lock:
+            promise = self._store.promises.pools.get(identity)
+            if promise is not None:
+                await self._drop(promise)
+
+    async def learn(self, names: Mapping[IPAddress, str]) -> None:
+        """Write down who holds what, where the engine did not say so when it asked (before 29)."""
+        known: dict[tuple[PoolID, Allocation], str] = {}
+        news: list[Name] = []
+        for identity, held in self.allocations().items():
+            for one in held:
+                name = names.get(one.address, "")
+                if name and name != one.purpose.name:
+                    known[identity, one] = name
+                    if self._learned.get((identity, one)) != name:
+                        news.append(Name(identity, one.address, name))
+        if news:
+            await self._store.commit(*news)
+        self._learned = known
+
+    def knows(self, identity: PoolID) -> bool:
+        return identity in self._allocators
+
+    def pool(self, identity: PoolID) -> Pool:
+        return self._pool(identity)[0].pool
+
+    def allocations(self) -> Mapping[PoolID, Sequence[Allocation]]:
+        return {identity: list(allocator.allocations()) for identity, allocator in self._allocators.items()}
+
+    def counts(self) -> Mapping[PoolID, Counts]:
+        now = self._clock()
+        return {identity: allocator.counts(now) for identity, allocator in self._allocators.items()}
+
+    async def _claimed(self, identity: PoolID, address: IPAddress, purpose: Purpose) -> str:
+        promise, allocator = self._pool(identity)
+        return await self._held(promise, allocator, allocator.claim(address, purpose, self._clock()))
+
+    async def _held(self, promise: PoolPromise, allocator: Allocator, allocation: Allocation) -> str:
+        """Write an allocation down, or let it be free again."""
+        try:
+            await self._store.commit(Hold(promise.id, allocation))
+        except MdnpError:
+            allocator.withdraw(allocation)
+            raise
+        counts = allocator.counts(self._clock())
+        if counts.used + counts.reserved == int(counts.size * _NEARLY_FULL):
+            log.warning("pool %s is nearly full: %d of %d", promise.id, counts.used + counts.reserved, counts.size)
+        return _with_prefix(allocation.address, promise)
+
+    async def _freed(self, identity: PoolID, allocation: Allocation) -> None:
+        freed = allocation.freed(self._clock())
+        await self._store.commit(Free(identity, freed))
+        self._allocators[identity].release(freed)
+
+    async def _drop(self, promise: PoolPromise) -> None:
+        left = list(self._allocators[promise.id].allocations())
+        for allocation in left:
+            log.warning("pool %s is released with %s held (%s)", promise.id, allocation.address, allocation.purpose)
+        now = self._clock()
+        await self._store.commit(*(Free(promise.id, one.freed(now)) for one in left), Drop(promise))
+        del self._allocators[promise.id]
+
+    async def _remember(self, promise: PoolPromise) -> None:
+        """With what is still of use of the addresses that a pool of this identity gave out before."""
+        self._allocators[promise.id] = Allocator(promise.pool, await self._store.allocations(promise.id))
+
+    def _pool(self, identity: PoolID) -> tuple[PoolPromise, Allocator]:
+        promise = self._store.promises.pools.get(identity)
+        allocator = self._allocators.get(identity)
+        if promise is None or allocator is None:
+            raise NotFound(
+                f"pool {identity[:80]} is not known to mdnp (was its state folder replaced?): remove the network from"
+                " Docker and create it again"
+            )
+        return promise, allocator
+
+    async def _automatic(self, v6: bool) -> IPNetwork:
+        version = 6 if v6 else 4
+        supernets = [one for one in self._supernets if one.network.version == version]
+        return choose(supernets, await self._obstacles(), self._given.get(version))
+
+    async def _obstacles(self) -> list[Obstacle]:
+        """What an automatic pool must not overlap: the host's routes and resolvers, and what is ours."""
+        surroundings = await self._kernel.surroundings()
+        promises = self._store.promises
+        return [
+            *(Obstacle(route.to, f"route on {route.link}") for route in surroundings.routes),
+            *(Obstacle(one, "resolver") for one in surroundings.resolvers),
+            *(Obstacle(one.pool.network, f"pool {one.id}") for one in promises.pools.values()),
+            *(
+                Obstacle(subnet.pool, f"network {short(network.id)}")
+                for network in promises.networks.values()
+                for subnet in network.subnets
+            ),
+        ]
+
+    def _check_overlap(self, pool: Pool) -> None:
+        for other in self._store.promises.pools.values():
+            if other.pool.network.overlaps(pool.network):
+                raise Conflict(
+                    f"pool {pool.network} overlaps {other.pool.network} of {self._owner(other)}: choose another"
+                    " --subnet, or remove that network"
+                )
+
+    def _owner(self, promise: PoolPromise) -> str:
+        for network in self._store.promises.networks.values():
+            if any(subnet.pool == promise.pool.network for subnet in network.subnets):
+                return f"network {short(network.id)}"
+        return f"pool {promise.id}"
+
+
+def _with_prefix(address: IPAddress, promise: PoolPromise) -> str:
+    return f"{address}/{promise.pool.network.prefixlen}"
