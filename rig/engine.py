@@ -37,7 +37,7 @@ class Engine:
     ) -> None:
         self.host = host
         self.version = version
-        self.socket = host.folder / "docker.sock"
+        self.socket = host.docker_socket
         self.url = f"unix://{self.socket}"
         self.log = host.log / "dockerd.log"
         self.options = (f"--storage-driver={storage_driver}", *["--live-restore"] * live_restore, *options)

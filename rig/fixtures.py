@@ -6,7 +6,7 @@ an error and no skip: a test that silently did not run would look like one that 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -46,9 +46,15 @@ def testbed(request: pytest.FixtureRequest) -> Iterator[Testbed]:
 
 
 @pytest.fixture
-def plugin(testbed: Testbed) -> Iterator[Plugin]:
+def plugin_env() -> Mapping[str, str]:
+    """The plugin's environment, for a module to replace."""
+    return {}
+
+
+@pytest.fixture
+def plugin(testbed: Testbed, plugin_env: Mapping[str, str]) -> Iterator[Plugin]:
     """The plugin, started on the testbed. Afterwards engine and plugin are as new, whatever the test left."""
-    plugin = testbed.plugin()
+    plugin = testbed.plugin(env=plugin_env)
     plugin.start()
     yield plugin
     if not plugin.running:

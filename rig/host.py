@@ -114,6 +114,7 @@ class Host(Namespace):
         self.data_root = self._made("data")
         self.state = self._made("state")  # the plugin's promises
         self.runtime = self._made("run")  # the plugin's operator socket
+        self.docker_socket = self.folder / "docker.sock"  # the engine's API
 
     def _made(self, name: str) -> Path:
         folder = self.folder / name

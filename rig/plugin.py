@@ -33,7 +33,11 @@ class Plugin:
         self.name = name
         self.socket = host.plugins / f"{name}.sock"
         self.log = host.log / f"{name}.log"
-        self.env = {"MDNP_RUNTIME_DIR": str(host.runtime), **(env or {})}
+        self.env = {
+            "MDNP_RUNTIME_DIR": str(host.runtime),
+            "MDNP_DOCKER_HOST": f"unix://{host.docker_socket}",
+            **(env or {}),
+        }
         self.command = (*command, "--socket", self.socket, "--state-dir", host.state, *options)
         self._process: Process | None = None
 

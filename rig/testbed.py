@@ -1,6 +1,6 @@
 """What a test on a real engine is given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ class Testbed:
     host: Host
     engine: Engine
 
-    def plugin(self, command: Sequence[str | Path] = (MDNP, "serve"), *, options: Sequence[str] = ()) -> Plugin:
+    def plugin(
+        self,
+        command: Sequence[str | Path] = (MDNP, "serve"),
+        *,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Plugin:
         """A plugin on the host, not yet started. The fixture `plugin` stops it again."""
-        return Plugin(self.host, command, options=options)
+        return Plugin(self.host, command, options=options, env=env)

@@ -87,6 +87,19 @@ class Story:
             if "mdnp" in line
         }
 
+    def pools(self) -> list[dict[str, Any]]:
+        view: list[dict[str, Any]] = json.loads(self.plugin.cli("pool", "ls", "--json"))
+        return view
+
+    def pool(self, name: str) -> dict[str, Any]:
+        """A pool with its addresses, by its network."""
+        view: dict[str, Any] = json.loads(self.plugin.cli("pool", "inspect", name, "--json"))
+        return view
+
+    def held(self, name: str) -> set[str]:
+        """The addresses of a pool that endpoints hold, in mdnp's eyes."""
+        return {one["address"] for one in self.pool(name)["addresses"] if one["kind"] == "endpoint"}
+
     def soon(self, holds: Callable[[], bool], within_s: float = 5.0) -> None:
         """Wait until it holds: a veth dies after the answer, a container answers after it has started."""
         until(holds, "what the story says next", within_s)
@@ -99,7 +112,7 @@ class Story:
             return running.result()
 
     def is_clean(self) -> bool:
-        return not self.links() and not self.rules() and not self.status()["networks"]
+        return not (self.links() or self.rules() or self.status()["networks"] or self.pools())
 
 
 @pytest.fixture
@@ -109,4 +122,6 @@ def story(testbed: Testbed, plugin: Plugin) -> Iterator[Story]:
     if not plugin.running:
         plugin.start()
     testbed.engine.clear()
-    assert story.is_clean(), f"left behind: {story.links()} {story.rules()} {story.status()['networks']}"
+    assert story.is_clean(), (
+        f"left behind: {story.links()} {story.rules()} {story.status()['networks']} {story.pools()}"
+    )

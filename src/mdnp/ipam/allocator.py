@@ -141,10 +141,16 @@ class Allocator:
 
     def counts(self, now: float) -> Counts:
         self._wake(now)
-        size, inside, resting = self._usable, sum(self._held_by.values()), len(self._resting)
         used = self._held_by[Kind.ENDPOINT]
-        outside = len(self._held) - inside
-        return Counts(size, used, inside - used, resting, size - inside - resting, outside)
+        inside = sum(self._held_by.values())
+        return Counts(
+            size=self._usable,
+            used=used,
+            reserved=inside - used,
+            resting=len(self._resting),
+            free=self._free(),
+            outside=len(self._held) - inside,
+        )
 
     def _keep_back(self) -> None:
         for address in self.pool.kept_back:
@@ -172,6 +178,9 @@ class Allocator:
         latest = max(inside, key=attrgetter("allocated_at"), default=None)
         return 0 if latest is None else int(latest.address) - self._first + 1
 
+    def _free(self) -> int:
+        return self._usable - sum(self._held_by.values()) - len(self._resting)
+
     def _dynamic(self, key: int) -> bool:
         return 0 <= key - self._first < self._size
 
@@ -183,10 +192,12 @@ class Allocator:
         return key
 
     def _holds(self, allocation: Allocation) -> bool:
-        current = self.held(allocation.address)
+        current, _ = self._held.get(int(allocation.address), (None, None))
         return current is allocation or current == allocation
 
     def _next(self) -> int | None:
+        if not self._free():
+            return None
         offset = self._taken.gap(self._turn)
         if offset is None:
             offset = self._taken.gap(0)

@@ -167,9 +167,10 @@ class IpamDriver:
         return _with_prefix(allocation.address, promise)
 
     async def _freed(self, identity: PoolID, allocation: Allocation) -> None:
-        freed = allocation.freed(self._clock())
+        # The allocator from before the commit: the pool may be dropped meanwhile, and then this one is nobody's.
+        allocator, freed = self._allocators[identity], allocation.freed(self._clock())
         await self._store.commit(Free(identity, freed))
-        self._allocators[identity].release(freed)
+        allocator.release(freed)
 
     async def _drop(self, promise: PoolPromise) -> None:
         left = list(self._allocators[promise.id].allocations())
