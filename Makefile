@@ -1,7 +1,7 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-small check fix test demo bench record clean pins
+.PHONY: help setup check fix test demo bench record pins clean
 
 BIN := .venv/bin
 
@@ -30,11 +30,17 @@ demo: setup  ## the main job on a real Docker engine, in a sandbox of namespaces
 record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 	@$(BIN)/python -m rig.record
 
+bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root)
+	@tools/setup bench
+	@$(BIN)/python -m bench
+
 pins:  ## resolve requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra bench pyproject.toml -o requirements/bench.txt
 
 clean:  ## remove what was built here
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -51,11 +51,11 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
     Errors: InvalidParameter with every fault at once, each with its key and where it stands.
     """
     known = [one.name for one in fields(Settings)]
-    path = file or Path(environment.get(f"{_ENVIRONMENT}CONFIG", CONFIG_FILE))
-    must_exist = file is not None or f"{_ENVIRONMENT}CONFIG" in environment
+    named = file or environment.get(f"{_ENVIRONMENT}CONFIG")
+    path = Path(named or CONFIG_FILE)
     faults: list[str] = []
     values: dict[str, object] = {}
-    for key, value in _from_file(path, must_exist).items():
+    for key, value in _from_file(path, must_exist=bool(named)).items():
         if key in known:
             values[key] = _checked(key, value, str(path), faults)
         else:

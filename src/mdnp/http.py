@@ -36,8 +36,9 @@ _KEEP_ALIVE_S = 10 * 365 * 24 * 3600.0
 _BACKLOG = 1024
 _ACCEPT_S = 0.05  # enough for the loop to accept what stands in the socket's queue
 _FIRST_CALL_S = 1.0  # a connection that was just opened is about to send its first call
+_CUT_S = 0.05  # for what was cut off to end
 _TURNS = 5  # of the loop, until a call that was the last bytes of a connection has begun
-_PATH_LIMIT = 107  # sizeof(sun_path) less the final zero
+_PATH_LIMIT = 98  # sizeof(sun_path) less the final zero and what the name bears until it is in place
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Listener:
             log.warning("%s: %d calls were cut off after %s s", self._path, self._under_way, limit_s)
         for connection in self._server.open:
             connection.close()
-        await self._server.shutdown(timeout=1.0)
+        await self._server.shutdown(timeout=_CUT_S)
 
     def _remove(self) -> None:
         """Take the name away first: whoever comes now finds nobody, and tries again with its body unspent."""
@@ -177,9 +178,16 @@ class Listener:
 def _bind(path: Path) -> tuple[socket.socket, int]:
     """The listening socket, and the inode of its file, by which we know later whether the file is still ours."""
     if len(os.fsencode(path)) > _PATH_LIMIT:
-        raise InvalidParameter(f"socket {path}: a unix socket's path has at most {_PATH_LIMIT} bytes")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _check_free(path)
+        raise InvalidParameter(f"socket {path}: mdnp's sockets have paths of at most {_PATH_LIMIT} bytes")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_free(path)
+        return _bound(path)
+    except OSError as error:
+        raise InvalidParameter(f"socket {path}: {error.strerror}: choose another path with --socket") from error
+
+
+def _bound(path: Path) -> tuple[socket.socket, int]:
     # Bound under another name and moved into place: a client sees the old file, or a socket that listens.
     waiting = path.with_name(f".{path.name}.{os.getpid()}")
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -189,10 +197,10 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
         waiting.chmod(stat.S_IRUSR | stat.S_IWUSR)
         bound.listen(_BACKLOG)
         waiting.replace(path)
-    except OSError as error:
+    except OSError:
         bound.close()
         waiting.unlink(missing_ok=True)
-        raise InvalidParameter(f"socket {path}: {error.strerror}: choose another path with --socket") from error
+        raise
     return bound, path.stat().st_ino
 
 

@@ -43,9 +43,9 @@ class Admin:
         `path` is /NOUN or /NOUN/NAME. 200 with the view; otherwise {"error": …}: 404 for what is not there, 500 when
         the kernel cannot be read, 503 for what cannot be done now.
         """
-        noun, _, name = path.strip("/").partition("/")
+        noun, slash, name = path.removeprefix("/").partition("/")
         try:
-            view = self._nouns[method, noun, bool(name)]
+            view = self._nouns[method, noun, bool(slash)]
         except KeyError:
             return 404, _json({"error": f"no such path: {method[:8]} {path[:80]}"})
         try:

@@ -91,17 +91,17 @@ def endpoint_detail(one: Endpoint, promises: Promises, difference: Difference) -
 
 
 def find_network(promises: Promises, name: str) -> Network:
-    """By the beginning of its id, or by its bridge."""
-    found = [one for one in promises.networks.values() if one.id.startswith(name) or naming.bridge(one) == name]
+    """By its id or the beginning of it, or by its bridge."""
+    found = [one for one in promises.networks.values() if _begins(one.id, name) or naming.bridge(one) == name]
     return _only(found, "network", name)
 
 
 def find_endpoint(promises: Promises, name: str) -> Endpoint:
-    """By the beginning of its id, by its link, or by its address."""
+    """By its id or the beginning of it, by its link, or by its address."""
     found = [
         one
         for one in promises.endpoints.values()
-        if one.id.startswith(name)
+        if _begins(one.id, name)
         or naming.host_end(one.id) == name
         or any(str(address.ip) == name for address in one.addresses)
     ]
@@ -111,9 +111,15 @@ def find_endpoint(promises: Promises, name: str) -> Endpoint:
 def _only(found: list[Record], kind: str, name: str) -> Record:
     if not found:
         raise NotFound(f"no {kind} {name[:80]!r}: `mdnp {kind} ls` lists them")
-    if len(found) > 1:
+    whole = [one for one in found if one.id == name]
+    if len(found) > 1 and not whole:
         raise InvalidParameter(f"{kind} {name[:80]!r} names {len(found)}: give more of its id")
-    return found[0]
+    return (whole or found)[0]
+
+
+def _begins(identity: str, name: str) -> bool:
+    """The empty name is nobody's."""
+    return name != "" and identity.startswith(name)
 
 
 def _counts(promises: Promises, difference: Difference) -> Mapping[str, int]:
@@ -160,8 +166,7 @@ def find_pool(promises: Promises, name: str) -> PoolPromise:
     found = [
         one
         for one in promises.pools.values()
-        if name in (one.id, str(one.pool.network))
-        or any(owner.startswith(name) for owner in _networks_on(one, promises))
+        if name in (one.id, str(one.pool.network)) or any(_begins(owner, name) for owner in _networks_on(one, promises))
     ]
     return _only(found, "pool", name)
 

@@ -23,7 +23,10 @@ class Refused(MdnpError):
 def ask(admin_socket: Path, path: str, method: str = "GET") -> Any:
     """The JSON at `path`. Errors: NoDaemon when nobody answers, Refused with the daemon's own words."""
     status, body = _exchange(admin_socket, f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode())
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise _nobody(admin_socket, "what answers is not mdnp") from error
     if status != _OK:
         raise Refused(value["error"])
     return value
@@ -39,9 +42,16 @@ def _exchange(admin_socket: Path, request: bytes) -> tuple[int, bytes]:
     except PermissionError as error:
         raise NoDaemon(f"{admin_socket}: permission denied: only root may ask; try as root") from error
     except OSError as error:
-        raise NoDaemon(
-            f"no mdnp answers at {admin_socket} ({error.strerror or error}): start it with `mdnp serve`, or name its"
-            " runtime folder in MDNP_RUNTIME_DIR"
-        ) from error
+        raise _nobody(admin_socket, error.strerror or str(error)) from error
     head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split(b" ", 2)[1]), body
+    status = head.split(b" ", 2)[1:2]
+    if not status or not status[0].isdigit():
+        raise _nobody(admin_socket, "it hung up")
+    return int(status[0]), body
+
+
+def _nobody(admin_socket: Path, reason: str) -> NoDaemon:
+    return NoDaemon(
+        f"no mdnp answers at {admin_socket} ({reason}): start it with `mdnp serve`, or name its runtime folder in"
+        " MDNP_RUNTIME_DIR"
+    )

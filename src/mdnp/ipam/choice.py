@@ -29,13 +29,17 @@ def choose(supernets: Sequence[Supernet], obstacles: Iterable[Obstacle], after: 
     in somebody's tables. Errors: Exhausted, which names what is in the way.
     """
     known = tuple(obstacles)
+    again = None
     for supernet in supernets:
         first = int(supernet.network[0])
         for begin in (_behind(after, supernet), first):
             found = next(_free(supernet, known, begin), None)
-            if found is not None:
+            if found is not None and found != after:
                 return found
-    raise Exhausted(_in_the_way(supernets, known))
+            again = again or found
+    if again is None:
+        raise Exhausted(_in_the_way(supernets, known))
+    return again
 
 
 def _behind(after: IPNetwork | None, supernet: Supernet) -> int:

@@ -61,6 +61,7 @@ class SqliteStore:
         self._connection = connection
         self._thread = thread
         self._waiting: deque[_Waiting] = deque()
+        self._called = False  # the thread is called, and has not looked at what waits yet
         self._networks: dict[NetworkID, Network] = {}
         self._endpoints: dict[EndpointID, Endpoint] = {}
         self._pools: dict[PoolID, PoolPromise] = {}
@@ -104,11 +105,14 @@ class SqliteStore:
         return self._promises
 
     async def commit(self, *changes: Change) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((changes, done))
-        self._thread.submit(self._write_waiting, asyncio.get_running_loop())
-        # Shielded: the transaction goes on when a caller is cancelled, and then memory must follow the disk.
-        await asyncio.shield(done)
+        if not self._called:
+            self._called = True
+            self._thread.submit(self._write_waiting, loop)
+        # A caller that is cancelled here gives up its answer, not its changes: they are settled all the same.
+        await done
 
     async def allocations(self, pool: PoolID) -> Sequence[Record]:
         return [record_of(row) for row in await self._read(ALLOCATIONS, {"pool": pool})]
@@ -148,6 +152,7 @@ class SqliteStore:
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write all that waits, in one transaction. Runs in the store's thread."""
+        self._called = False  # before looking: who comes now either is seen below or calls again
         batch: list[_Waiting] = []
         while self._waiting:
             batch.append(self._waiting.popleft())

@@ -1,0 +1,63 @@
+"""`make bench`: runs the benchmarks in turn, prints a table of each, and writes the figures and plots to docs/bench."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import allocator, ipam_socket, plots
+
+Row = dict[str, Any]
+
+_OUT = Path(__file__).parent.parent / "docs/bench"
+
+# Name, what it tells, what measures it.
+_BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
+    ("allocator", "the allocator alone, operations per second of CPU time", allocator.run),
+    ("ipam_socket", "RequestAddress and ReleaseAddress over the socket, every answer on disk", ipam_socket.run),
+)
+
+
+def main() -> None:
+    if os.geteuid():
+        sys.exit("bench: needs root, for a network namespace of its own")
+    results: dict[str, Any] = {"machine": _machine()}
+    for number, (name, what, run) in enumerate(_BENCHMARKS, start=1):
+        print(f"# {number} of {len(_BENCHMARKS)}: {what}", flush=True)
+        start = time.monotonic()
+        results[name] = run()
+        print(_table(results[name]))
+        print(f"# took {time.monotonic() - start:.0f} s\n", flush=True)
+    _OUT.mkdir(parents=True, exist_ok=True)
+    (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    for path in plots.draw(results, _OUT):
+        print(f"# wrote {path.relative_to(_OUT.parent.parent)}")
+    print("# wrote docs/bench/results.json; docs/bench/README.md says how to read it")
+
+
+def _machine() -> Row:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain", "src"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip() + ("+" if dirty.stdout else ""),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 1),
+    }
+
+
+def _table(rows: list[Row]) -> str:
+    heads = list(rows[0])
+    lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+if __name__ == "__main__":
+    main()
