@@ -1,7 +1,7 @@
 """
 Fixtures for tests on real engines; enable them with `pytest_plugins = ["rig.fixtures"]`.
 
-MDNP_ENGINES="20.10" limits the versions. What cannot be had, because a package or the way to a mirror is missing, is
+RIG_ENGINES="20.10" limits the versions. What cannot be had, because a package or the way to a mirror is missing, is
 an error and no skip: a test that silently did not run would look like one that passed.
 """
 

@@ -55,21 +55,31 @@ _STORY = (
     "network create -d mdnp --internal shut",
     "network create -d mdnp --ipam-driver=null bare",
     "network create -d mdnp -o mdnp.gateway=docker -o com.docker.network.container_iface_prefix=krish-mdnp gw",
-    "network create -d mdnp -o mdnp.gateway=none -o com.docker.network.driver.mtu=9000 none",
+    "network create -d mdnp -o mdnp.gateway=none -o com.docker.network.driver.mtu=9000 jumbo",
     "network create -d mdnp -o mdnp.gatway=none mistyped",
     f"run -d --name web --net=plain --stop-signal=KILL {_SLEEP}",
     f"run -d --name two --net=dual --ip=10.77.0.7 --mac-address=02:42:0a:4d:00:07 --stop-signal=KILL {_SLEEP}",
     f"run -d --name gated --net=gw -p 8080:80 --stop-signal=KILL {_SLEEP}",
     f"run --rm --net=plain -p 8080:80/udp {_SLEEP}",
     f"run -d --name quiet --net=bare --stop-signal=KILL {_SLEEP}",
+    "network create -d mdnp --ipam-driver=mdnp own",
+    (
+        "network create -d bridge --ipam-driver=mdnp --subnet=10.78.0.0/24 --ip-range=10.78.0.128/25"
+        " --aux-address=nas=10.78.0.5 lent"
+    ),
+    "network create -d mdnp --ipam-driver=mdnp --subnet=10.78.0.0/16 clashing",
+    f"run -d --name fixed --net=own --stop-signal=KILL {_SLEEP}",
+    f"run -d --name next --net=own --stop-signal=KILL {_SLEEP}",
+    f"run -d --name guest --net=lent --stop-signal=KILL {_SLEEP}",
+    f"run -d --name taken --net=lent --ip=10.78.0.5 {_SLEEP}",
     "network connect dual web",
     "network connect shut web",
-    "network connect none two",
+    "network connect jumbo two",
     "network disconnect dual web",
     "restart web",
     "stop two",
-    "rm -f web two gated quiet",
-    "network rm plain dual shut bare gw none",
+    "rm -f web two gated quiet fixed next guest taken",
+    "network rm plain dual shut bare gw jumbo own lent",
 )
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ _PATIENCE = 900.0
 
 
 def chosen() -> tuple[str, ...]:
-    """The versions that tests are run on: those named in MDNP_ENGINES, by space or comma, or the usual ones."""
-    named = os.environ.get("MDNP_ENGINES", "").replace(",", " ").split()
+    """The versions that tests are run on: those named in RIG_ENGINES, by space or comma, or the usual ones."""
+    named = os.environ.get("RIG_ENGINES", "").replace(",", " ").split()
     return tuple(_known(version) for version in named) or _TESTED
 
 
@@ -51,8 +51,8 @@ def _known(version: str) -> str:
 
 
 def cache() -> Path:
-    """Where the finished ones are kept; MDNP_RIG_CACHE moves it."""
-    return Path(os.environ.get("MDNP_RIG_CACHE") or "~/.cache/mdnp-rig").expanduser()
+    """Where the finished ones are kept; RIG_CACHE moves it."""
+    return Path(os.environ.get("RIG_CACHE") or "~/.cache/mdnp-rig").expanduser()
 
 
 def _cached(suite: str) -> Path:

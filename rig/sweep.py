@@ -2,7 +2,7 @@
 Removing a run: the one path for a run that ends and for one that was killed.
 
 A run is known by its tag. Everything it makes bears it: the folder /tmp/mdnp-rig-TAG, mounts below that folder,
-namespaces and control groups whose name begins with mdnprig-TAG, processes with MDNP_RIG=FOLDER in their
+namespaces and control groups whose name begins with mdnprig-TAG, processes with RIG_RUN=FOLDER in their
 environment. (The processes of containers lose the environment; they die with the pid namespace of their engine, see
 rig/cell.py.)
 So nothing needs to be remembered, and what is left can be found by anybody.
@@ -21,7 +21,7 @@ from rig.process import kill, pids, started, variable
 RUNS = Path("/tmp")  # noqa: S108 -- a path to a unix socket has 107 bytes; TMPDIR may be long
 FOLDER_PREFIX = "mdnp-rig-"
 NAME_PREFIX = "mdnprig-"
-MARK = "MDNP_RIG"
+MARK = "RIG_RUN"
 NETNS = Path("/run/netns")
 CGROUPS = Path("/sys/fs/cgroup")
 _ROUNDS = 20

@@ -16,6 +16,7 @@ CONFIG_FILE = Path("/etc/mdnp/mdnp.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _ENVIRONMENT = "MDNP_"
+_CONFIG = f"{_ENVIRONMENT}CONFIG"  # names the file
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,19 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
 
     Errors: InvalidParameter with every fault at once, each with its key and where it stands.
     """
-    known = [one.name for one in fields(Settings)]
-    named = file or environment.get(f"{_ENVIRONMENT}CONFIG")
+    named = file or environment.get(_CONFIG)
     path = Path(named or CONFIG_FILE)
     faults: list[str] = []
     values: dict[str, object] = {}
-    for key, value in _from_file(path, must_exist=bool(named)).items():
-        if key in known:
-            values[key] = _checked(key, value, str(path), faults)
+    for place, key, value in (
+        *((str(path), key, value) for key, value in _from_file(path, must_exist=bool(named)).items()),
+        *((name, name.removeprefix(_ENVIRONMENT).lower(), value) for name, value in _from_environment(environment)),
+        *((f"--{key.replace('_', '-')}", key, value) for key, value in flags.items() if value is not None),
+    ):
+        if key in _PARSERS:
+            values[key] = _checked(key, value, place, faults)
         else:
-            faults.append(f"{path}: unknown key {key}: known are {', '.join(known)}")
-    for key in known:
-        name = _ENVIRONMENT + key.upper()
-        if environment.get(name):
-            values[key] = _checked(key, environment[name], name, faults)
-        if flags.get(key) is not None:
-            values[key] = _checked(key, flags[key], f"--{key.replace('_', '-')}", faults)
+            faults.append(f"{place}: unknown key {key}: known are {', '.join(_PARSERS)}")
     if faults:
         raise InvalidParameter("; ".join(faults))
     return Settings(**values)  # type: ignore[arg-type]  # _checked gives each field its type
@@ -77,6 +75,15 @@ def shown(settings: Settings) -> dict[str, str]:
     return {
         name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in values.items()
     }
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Our variables; an empty one counts as not there."""
+    return [
+        (name, value)
+        for name, value in sorted(environment.items())
+        if name.startswith(_ENVIRONMENT) and name != _CONFIG and value
+    ]
 
 
 def _from_file(path: Path, must_exist: bool) -> dict[str, object]:
