@@ -1,26 +1,29 @@
 """A host with mdnp on it and a kernel in memory, and builders of what Docker sends to it."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mdnp.dataplane.steps import Step
 from mdnp.driver.network import NetworkDriver
 from mdnp.kernel import Surroundings
 from mdnp.kernel.fake import FakeKernel
+from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.errors import StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC
 from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
+from mdnp.model.pool import PoolID
 from mdnp.reconcile import desired
 from mdnp.reconcile.converge import Reconciler
-from mdnp.store import Change, Promises, Store
+from mdnp.store import Change, Promises, Store, Tenure
 from mdnp.store.sqlite import SqliteStore
 from mdnp.wire.network import INTERFACE, NetworkVerbs
 from mdnp.wire.routes import Routes
@@ -63,6 +66,15 @@ class TestedStore:
             raise StoreUnavailable("cannot write the state: database or disk is full; nothing was changed")
         await self._store.commit(*changes)
         self.commits.append(changes)
+
+    async def allocations(self, pool: PoolID) -> Sequence[Record]:
+        return await self._store.allocations(pool)
+
+    async def history(self, name: str) -> Sequence[Tenure]:
+        return await self._store.history(name)
+
+    async def fact(self, name: str, first: str) -> str:
+        return await self._store.fact(name, first)
 
     async def close(self) -> None:
         await self._store.close()
@@ -140,6 +152,14 @@ class World:
         return sorted(f"{key}" for key in self.kernel.objects)
 
 
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory where the host has some for that: a disk takes milliseconds for each sync."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(prefix="mdnp-", dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
 @asynccontextmanager
 async def open_world(folder: Path, surroundings: Surroundings | None = None) -> AsyncIterator[World]:
     store = TestedStore(await SqliteStore.open(folder))
@@ -183,6 +203,7 @@ def create_endpoint(
     identity: str = WEB,
     address: str = "10.1.0.2/24",
     address6: str = "",
+    *,
     mac: str = "",
     network: str = NET,
     options: Mapping[str, Any] | None = None,

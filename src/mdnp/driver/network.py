@@ -38,6 +38,7 @@ class NetworkDriver:
         async with self._networks_lock:
             network = await self._planned(request)
             if network.id in self._store.promises.networks:
+                await self._converged(network)
                 return
             await self._store.commit(Put(network))
             await self._fulfil(network)
@@ -75,7 +76,8 @@ class NetworkDriver:
             endpoint = _endpoint_of(request)
             known = self._store.promises.endpoints.get(request.id)
             if known is not None:
-                return _same(known, endpoint)
+                await self._converged(_same(known, endpoint))
+                return known
             self._check_names(endpoint)
             _check_addresses(network, endpoint)
             await self._store.commit(Put(endpoint))
@@ -113,9 +115,13 @@ class NetworkDriver:
             await self._withdrawn(endpoint)
 
     def publish(self, network_id: NetworkID, endpoint_id: EndpointID, ports: tuple[str, ...]) -> None:
-        """Docker made this endpoint the sandbox's way out, with these ports to publish on it."""
+        """
+        Docker made this endpoint the sandbox's way out, with these ports to publish on it.
+
+        An internal network has no way in, with Docker's own driver neither: there a port means nothing.
+        """
         self._endpoint(network_id, endpoint_id)
-        if ports:
+        if ports and not self._network(network_id).internal:
             raise Unsupported(
                 f"publishing ports ({', '.join(ports)}) is not built yet for networks with a gateway of mdnp's: create"
                 f" the network with -o {GATEWAY}={GatewayMode.DOCKER}, then Docker publishes them"

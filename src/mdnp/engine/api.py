@@ -15,7 +15,10 @@ from mdnp.model.network import IPAddress, IPNetwork
 Body = TypeVar("Body")
 
 # A listing of a thousand containers takes the engine some seconds; nobody waits for it.
-_LIMIT = aiohttp.ClientTimeout(total=30, sock_connect=1)
+LIMIT_S = 30.0
+
+# The last two: a body that is no UTF-8, or nests too deep to be read.
+_NO_ANSWER = (aiohttp.ClientError, OSError, ValueError, RecursionError)
 
 
 class IpamConfig(msgspec.Struct):
@@ -49,8 +52,9 @@ class Container(msgspec.Struct):
 class DockerEngine:
     """Asks without a version in the path: the engine then speaks its newest; what is read here is in all of them."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, limit_s: float = LIMIT_S) -> None:
         self._socket = socket
+        self._limit = aiohttp.ClientTimeout(total=limit_s, sock_connect=1)
         self._session: aiohttp.ClientSession | None = None
 
     async def list(self) -> Listing:
@@ -69,14 +73,14 @@ class DockerEngine:
     async def _get(self, path: str, kind: type[Body]) -> Body:
         if self._session is None:
             connector = aiohttp.UnixConnector(str(self._socket))
-            self._session = aiohttp.ClientSession(connector=connector, timeout=_LIMIT)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._limit)
         try:
             async with self._session.get(f"http://docker{path}") as answer:
                 body = await answer.read()
             if answer.status != 200:
                 raise EngineUnavailable(f"Docker answers {answer.status} to {path}")
             return msgspec.json.decode(body, type=kind)
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+        except _NO_ANSWER as error:
             raise EngineUnavailable(f"Docker cannot be asked at {self._socket}: {error}") from error
 
 

@@ -35,6 +35,7 @@ class Collector:
         grace_s: float,
         *,
         apart_s: float = APART_S,
+        interval_s: float = _INTERVAL_S,
     ) -> None:
         self._store = store
         self._ipam = ipam
@@ -42,6 +43,7 @@ class Collector:
         self._clock = clock
         self._grace_s = grace_s
         self._apart_s = apart_s
+        self._interval_s = interval_s
         self._names: Mapping[IPAddress, str] = {}
         self._seen: set[PoolID] = set()  # pools that this engine has listed while we ran
         self._available = True
@@ -70,7 +72,7 @@ class Collector:
         for orphan in found:
             log.warning("freeing %s: nobody holds it", orphan)
             if orphan.allocation is None:
-                await self._ipam.drop(orphan.pool)
+                await self._ipam.drop(orphan.pool, orphan.since)
             else:
                 await self._ipam.free(orphan.pool, orphan.allocation)
         return found
@@ -78,7 +80,7 @@ class Collector:
     async def run(self) -> None:
         """Collect now and then, until cancelled."""
         while True:
-            await asyncio.sleep(min(_INTERVAL_S, max(1.0, self._grace_s)))
+            await asyncio.sleep(min(self._interval_s, max(1.0, self._grace_s)))
             try:
                 await self.collect(unasked=True)
             except EngineUnavailable as error:
@@ -95,10 +97,10 @@ class Collector:
         self._available = available
 
     async def _look(self) -> list[Orphan]:
-        before = self._clock() - self._grace_s
+        began = self._clock()
         listing = await self._engine.list()
         self._names = {address: name for address, name in listing.addresses.items() if name}
-        await self._ipam.learn(self._names)
+        await self._ipam.learn(self._names, began)
         pools = self._store.promises.pools
         self._seen |= {one.id for one in pools.values() if one.pool.network in listing.subnets}
-        return orphans(pools.values(), self._ipam.allocations(), listing, before)
+        return orphans(pools.values(), self._ipam.allocations(), listing, began - self._grace_s)

@@ -35,6 +35,7 @@ class IpamDriver:
         self._clock = clock
         self._allocators: dict[PoolID, Allocator] = {}
         self._given: dict[int, IPNetwork] = {}  # the last automatic pool of each IP version
+        self._ending: set[PoolID] = set()  # those whose end is being written down
         self._learned: dict[tuple[PoolID, Allocation], str] = {}  # names that the engine told later
         self._lock = asyncio.Lock()  # of what is about pools; addresses need none
 
@@ -58,12 +59,12 @@ class IpamDriver:
             pool = asked or Pool(await self._automatic(v6))
             known = self._store.promises.pools.get(pool_id(space, pool))
             now = self._clock()
-            promise = replace(known, holders=known.holders + 1, since=now) if known else PoolPromise(space, pool, now)
-            if known is None:
-                self._check_overlap(pool)
-            await self._store.commit(Put(promise))
-            if known is None:
-                await self._remember(promise)
+            if known:
+                promise = replace(known, holders=known.holders + 1, since=now)
+                await self._store.commit(Put(promise))
+            else:
+                promise = PoolPromise(space, pool, now)
+                await self._begin(promise)
             if asked is None:
                 self._given[pool.network.version] = pool.network
             return promise
@@ -115,30 +116,35 @@ class IpamDriver:
         if allocator is not None and allocator.held(allocation.address) == allocation:
             await self._freed(identity, allocation)
 
-    async def drop(self, identity: PoolID) -> None:
-        """Give back a pool that no network holds, whatever the count says."""
+    async def drop(self, identity: PoolID, since: float) -> None:
+        """Give back a pool that no network holds, whatever the count says, if nobody asked for it after `since`."""
         async with self._lock:
             promise = self._store.promises.pools.get(identity)
-            if promise is not None:
+            if promise is not None and promise.since == since:
                 await self._drop(promise)
 
-    async def learn(self, names: Mapping[IPAddress, str]) -> None:
-        """Write down who holds what, where the engine did not say so when it asked (before 29)."""
-        known: dict[tuple[PoolID, Allocation], str] = {}
+    async def learn(self, names: Mapping[IPAddress, str], before: float) -> None:
+        """
+        Write down who holds what, where the engine did not say so when it asked (before 29).
+
+        `names` are of `before`: what was handed out later is not what they are about.
+        """
+        learned: dict[tuple[PoolID, Allocation], str] = {}
         news: list[Name] = []
         for identity, held in self.allocations().items():
             for one in held:
-                name = names.get(one.address, "")
-                if name and name != one.purpose.name:
-                    known[identity, one] = name
-                    if self._learned.get((identity, one)) != name:
-                        news.append(Name(identity, one.address, name))
+                written = self._learned.get((identity, one), one.purpose.name)
+                name = written if one.allocated_at >= before else names.get(one.address) or written
+                if name != one.purpose.name:
+                    learned[identity, one] = name
+                if name != written:
+                    news.append(Name(identity, one.address, name))
         if news:
             await self._store.commit(*news)
-        self._learned = known
+        self._learned = learned
 
     def knows(self, identity: PoolID) -> bool:
-        return identity in self._allocators
+        return identity in self._store.promises.pools
 
     def pool(self, identity: PoolID) -> Pool:
         return self._pool(identity)[0].pool
@@ -157,6 +163,7 @@ class IpamDriver:
     async def _held(self, promise: PoolPromise, allocator: Allocator, allocation: Allocation) -> str:
         """Write an allocation down, or let it be free again."""
         try:
+            self._check_goes_on(promise)
             await self._store.commit(Hold(promise.id, allocation))
         except MdnpError:
             allocator.withdraw(allocation)
@@ -172,12 +179,26 @@ class IpamDriver:
         await self._store.commit(Free(identity, freed))
         allocator.release(freed)
 
+    async def _begin(self, promise: PoolPromise) -> None:
+        self._check_overlap(promise.pool)
+        # First: whoever sees the promise finds its addresses.
+        await self._remember(promise)
+        try:
+            await self._store.commit(Put(promise))
+        except MdnpError:
+            del self._allocators[promise.id]
+            raise
+
     async def _drop(self, promise: PoolPromise) -> None:
         left = list(self._allocators[promise.id].allocations())
         for allocation in left:
             log.warning("pool %s is released with %s held (%s)", promise.id, allocation.address, allocation.purpose)
         now = self._clock()
-        await self._store.commit(*(Free(promise.id, one.freed(now)) for one in left), Drop(promise))
+        self._ending.add(promise.id)
+        try:
+            await self._store.commit(*(Free(promise.id, one.freed(now)) for one in left), Drop(promise))
+        finally:
+            self._ending.discard(promise.id)
         del self._allocators[promise.id]
 
     async def _remember(self, promise: PoolPromise) -> None:
@@ -213,6 +234,11 @@ class IpamDriver:
                 for subnet in network.subnets
             ),
         ]
+
+    def _check_goes_on(self, promise: PoolPromise) -> None:
+        """What was handed out while the end of its pool is written down would be held for ever."""
+        if promise.id in self._ending:
+            raise Conflict(f"pool {promise.id} is being given back: ask for it again")
 
     def _check_overlap(self, pool: Pool) -> None:
         for other in self._store.promises.pools.values():

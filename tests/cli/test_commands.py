@@ -1,0 +1,368 @@
+"""The command line against a daemon's door on a real socket."""
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mdnp
+from mdnp.admin import routes
+from mdnp.cli.main import main
+from mdnp.http import Listener, Response
+from tests.admin.door import SETTINGS, VERSION, open_admin
+from tests.world import BRIDGE, DB, DB_LINK, NET, SANDBOX, WEB, WEB_LINK, WEB_MAC, World, create_endpoint, join
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self.out.splitlines()]
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where an operator types; the daemon's door is in `runtime_dir`."""
+
+    runtime_dir: Path
+    patch: pytest.MonkeyPatch
+    capture: pytest.CaptureFixture[str]
+
+    async def mdnp(self, *arguments: str) -> Said:
+        self.patch.setattr(sys, "argv", ["mdnp", *arguments])
+        self.capture.readouterr()
+        code = await asyncio.to_thread(_exit_code)
+        said = self.capture.readouterr()
+        return Said(code, said.out, said.err)
+
+
+def _exit_code() -> int:
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    config = tmp_path / "mdnp.toml"
+    config.touch()
+    monkeypatch.setenv("MDNP_CONFIG", str(config))
+    monkeypatch.setenv("MDNP_RUNTIME_DIR", str(tmp_path))
+    return Terminal(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+async def daemon(world: World, terminal: Terminal) -> AsyncIterator[World]:
+    """A network with a joined and a created endpoint, and the door open."""
+    await world.with_endpoint()
+    await world.ok("Join", join())
+    await world.ok("CreateEndpoint", create_endpoint(DB, "10.1.0.3/24"))
+    admin = await open_admin(world)
+
+    async def answer(method: str, path: str, _body: bytes) -> Response:
+        status, body = await admin.answer(method, path)
+        return Response(status, body, routes.CONTENT_TYPE)
+
+    listener = await Listener.open(terminal.runtime_dir / "admin.sock", answer, Response(413, b"{}", "text/plain"))
+    yield world
+    await listener.drain(1)
+
+
+async def test_the_status_of_what_is_well_is_0(daemon: World, terminal: Terminal) -> None:
+    said = await terminal.mdnp("status")
+
+    assert (said.code, said.err) == (0, "")
+    assert said.lines[:2] == [
+        ["NETWORK", "KIND", "BRIDGE", "SUBNETS", "MTU", "GATEWAY", "ENDPOINTS", "DRIFT"],
+        [NET[:12], "bridge", BRIDGE, "10.1.0.0/24", "1500", "self", "2", "-"],
+    ]
+    assert re.fullmatch(rf"# mdnp {VERSION}, up \d+ s, in sync", said.out.splitlines()[-1])
+    assert len(said.lines) == 3
+    assert daemon.kept == daemon.planned
+
+
+async def test_the_status_of_trouble_is_1(daemon: World, terminal: Terminal) -> None:
+    daemon.kernel.vanish(WEB_LINK)
+    del daemon.kernel.objects["addr", BRIDGE, "10.1.0.1/24"]
+
+    said = await terminal.mdnp("status")
+
+    assert (said.code, said.err, said.lines[1][-1]) == (1, "", "2")
+    remarks = said.out.splitlines()[2:]
+    assert remarks[0] == f"# drift: ip addr add 10.1.0.1/24 dev {BRIDGE}"
+    assert remarks[1].startswith(f"# lost: link {WEB_LINK} ")
+    assert remarks[1].endswith(": restart its container")
+    assert remarks[2].endswith("NOT in sync")
+
+
+async def test_lines_that_are_no_data_begin_with_a_hash(daemon: World, terminal: Terminal) -> None:
+    daemon.kernel.vanish(WEB_LINK)
+
+    said = await terminal.mdnp("status")
+
+    assert all(line.startswith("# ") for line in said.out.splitlines()[2:])
+
+
+async def test_only_the_difference_is_shown_as_commands(daemon: World, terminal: Terminal) -> None:
+    well = await terminal.mdnp("status", "--diff")
+    del daemon.kernel.objects["addr", BRIDGE, "10.1.0.1/24"]
+    drifted = await terminal.mdnp("status", "--diff")
+    as_json = await terminal.mdnp("status", "--diff", "--json")
+
+    line = f"ip addr add 10.1.0.1/24 dev {BRIDGE}"
+    assert (well.code, well.out.strip()) == (0, "")
+    assert (drifted.code, drifted.out) == (1, f"{line}\n")
+    assert (as_json.code, as_json.value) == (1, [line])
+
+
+@pytest.mark.parametrize("noun", ["network", "endpoint", "status"])
+async def test_json_is_the_same_values_as_the_daemon_s(daemon: World, terminal: Terminal, noun: str) -> None:
+    admin = await open_admin(daemon)
+    _, body = await admin.answer("GET", f"/{noun}")
+    values = json.loads(body)
+
+    said = await terminal.mdnp(*([noun] if noun == "status" else [noun, "ls"]), "--json")
+
+    shown = said.value
+    if noun == "status":
+        shown.pop("uptime_s")
+        values.pop("uptime_s")
+    assert (said.code, shown) == (0, values)
+
+
+@pytest.mark.parametrize("arguments", [["network"], ["network", "ls"]])
+async def test_networks_are_listed(daemon: World, terminal: Terminal, arguments: list[str]) -> None:
+    said = await terminal.mdnp(*arguments)
+
+    assert (said.code, said.lines) == (
+        0,
+        [
+            ["NETWORK", "KIND", "BRIDGE", "SUBNETS", "MTU", "GATEWAY", "ENDPOINTS"],
+            [NET[:12], "bridge", BRIDGE, "10.1.0.0/24", "1500", "self", "2"],
+        ],
+    )
+    assert daemon.links == [BRIDGE, WEB_LINK, DB_LINK]
+
+
+@pytest.mark.parametrize("arguments", [["endpoint"], ["endpoint", "ls"]])
+async def test_endpoints_are_listed(daemon: World, terminal: Terminal, arguments: list[str]) -> None:
+    said = await terminal.mdnp(*arguments)
+
+    assert (said.code, said.lines) == (
+        0,
+        [
+            ["ENDPOINT", "NETWORK", "ADDRESSES", "MAC", "PHASE", "LINK"],
+            [WEB[:12], NET[:12], "10.1.0.2/24", WEB_MAC, "joined", WEB_LINK],
+            [DB[:12], NET[:12], "10.1.0.3/24", "02:6d:0a:01:00:03", "created", DB_LINK],
+        ],
+    )
+    assert daemon.links == [BRIDGE, WEB_LINK, DB_LINK]
+
+
+@pytest.mark.parametrize("name", [WEB, "c3", WEB_LINK, "10.1.0.2"])
+@pytest.mark.usefixtures("daemon")
+async def test_an_endpoint_is_inspected_by_any_of_its_names(terminal: Terminal, name: str) -> None:
+    said = await terminal.mdnp("endpoint", "inspect", name)
+    as_json = await terminal.mdnp("endpoint", "inspect", name, "--json")
+
+    assert (said.code, said.lines[0], said.lines[6]) == (0, ["id", WEB], ["sandbox", SANDBOX])
+    assert (as_json.code, as_json.value["id"]) == (0, WEB)
+
+
+@pytest.mark.parametrize("name", [NET, "a1", BRIDGE])
+@pytest.mark.usefixtures("daemon")
+async def test_a_network_is_inspected_by_any_of_its_names(terminal: Terminal, name: str) -> None:
+    said = await terminal.mdnp("network", "inspect", name)
+
+    assert (said.code, said.lines[0]) == (0, ["id", NET])
+    assert any(line[-4:] == ["addr", "10.1.0.1/24", "dev", BRIDGE] for line in said.lines)
+
+
+NAMES = [
+    "nobody",
+    "a b",
+    "é",
+    "x/y",
+    "?",
+    "#",
+    "%41",
+    "..",
+    ".",
+    "../status",
+    "\r\nX: y",
+    "",
+    " ",
+    "/",
+    "a1" * 32 + "x",
+]
+
+
+@pytest.mark.parametrize("noun", ["network", "endpoint"])
+@pytest.mark.usefixtures("daemon")
+async def test_a_name_that_nobody_has_is_told_and_1(terminal: Terminal, noun: str) -> None:
+    for name in NAMES:
+        said = await terminal.mdnp(noun, "inspect", name)
+
+        assert (said.code, said.out, said.err) == (1, "", f"mdnp: no {noun} {name!r}: `mdnp {noun} ls` lists them\n")
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_a_name_that_several_have_is_told_and_1(world: World, terminal: Terminal) -> None:
+    await world.ok("CreateEndpoint", create_endpoint("c3" + "0" * 62, "10.1.0.4/24"))
+
+    said = await terminal.mdnp("endpoint", "inspect", "c3")
+
+    assert (said.code, said.out, said.err) == (1, "", "mdnp: endpoint 'c3' names 2: give more of its id\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["status"], ["network"], ["endpoint", "ls"], ["network", "inspect", "x"], ["pool"], ["history", "x"], ["gc"]],
+)
+async def test_without_a_daemon_it_is_1_and_says_what_to_do(terminal: Terminal, arguments: list[str]) -> None:
+    said = await terminal.mdnp(*arguments)
+
+    assert (said.code, said.out, said.err) == (
+        1,
+        "",
+        (
+            f"mdnp: no mdnp answers at {terminal.runtime_dir}/admin.sock (No such file or directory): start it with"
+            " `mdnp serve`, or name its runtime folder in MDNP_RUNTIME_DIR\n"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"garbage\r\n\r\n{}", b"HTTP/1.1 502 x\r\n\r\n<html>"]
+)
+async def test_a_daemon_that_answers_nonsense_is_1_and_no_trace(terminal: Terminal, answer: bytes) -> None:
+    """It died while it answered, or something else listens there."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(terminal.runtime_dir / "admin.sock"))
+        listening.listen()
+        server = threading.Thread(target=_say, args=(listening, answer))
+        server.start()
+        said = await terminal.mdnp("status")
+        server.join()
+
+    assert (said.code, said.out, said.err.startswith("mdnp: no mdnp answers at ")) == (1, "", True)
+
+
+def _say(listening: socket.socket, answer: bytes) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
+async def test_a_kernel_that_cannot_be_read_is_1(daemon: World, terminal: Terminal) -> None:
+    daemon.kernel.unreadable = "reading links and addresses failed"
+
+    said = await terminal.mdnp("status")
+
+    assert (said.code, said.out, said.err) == (1, "", "mdnp: reading links and addresses failed\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["status", "extra"],
+        ["network", "nonsense"],
+        ["network", "inspect"],
+        ["network", "ls", "extra"],
+        ["serve", "--log-level", "loud"],
+        ["history"],
+    ],
+)
+async def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> None:
+    said = await terminal.mdnp(*arguments)
+
+    assert (said.code, said.out, said.err.startswith("Usage: mdnp ")) == (2, "", True)
+
+
+async def test_wrong_settings_are_2_and_all_told_at_once(terminal: Terminal) -> None:
+    (terminal.runtime_dir / "mdnp.toml").write_text('sokket = "/x"\nlog_level = "loud"\n')
+
+    for arguments in (["status"], ["serve"], ["serve", "--state-dir", "relative"]):
+        said = await terminal.mdnp(*arguments)
+
+        assert (said.code, said.out, said.err.startswith("mdnp: ")) == (2, "", True)
+        assert "unknown key sokket" in said.err
+        assert "log_level 'loud'" in said.err
+        assert ("--state-dir: state_dir 'relative'" in said.err) is ("relative" in arguments)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["network", "--help"], ["serve", "-h"]])
+async def test_help_is_given(terminal: Terminal, arguments: list[str]) -> None:
+    said = await terminal.mdnp(*arguments)
+
+    assert said.code == (0 if arguments else 2)
+    assert "Usage: mdnp" in said.out + said.err
+
+
+async def test_the_settings_in_force_are_shown(terminal: Terminal) -> None:
+    said = await terminal.mdnp("config")
+    as_json = await terminal.mdnp("config", "--json")
+
+    assert (said.code, said.lines[0][0]) == (0, "#")
+    assert ["runtime_dir", str(terminal.runtime_dir)] in said.lines
+    assert (as_json.code, as_json.value["runtime_dir"]) == (0, str(terminal.runtime_dir))
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_the_settings_of_the_daemon_are_shown_if_it_runs(terminal: Terminal) -> None:
+    said = await terminal.mdnp("config", "--json")
+
+    assert (said.code, said.value) == (0, SETTINGS)
+
+
+async def test_both_versions_are_shown(world: World, terminal: Terminal) -> None:
+    said = await terminal.mdnp("version", "--json")
+
+    assert (said.code, said.value) == (0, {"mdnp": mdnp.__version__, "daemon": None})
+    assert world.links == []
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_the_version_of_the_daemon_is_its_own(terminal: Terminal) -> None:
+    said = await terminal.mdnp("version")
+
+    assert (said.code, said.lines) == (0, [["mdnp", mdnp.__version__], ["daemon", VERSION]])
+
+
+def test_the_command_that_is_installed_runs() -> None:
+    command = Path(sys.executable).with_name("mdnp")
+
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout.startswith("Usage: mdnp ")) == (0, True)
+
+
+def test_the_command_line_imports_nothing_slow() -> None:
+    """Half a second of imports is for the daemon alone."""
+    code = "import sys, mdnp.cli.main; print([one for one in ('aiohttp', 'pyroute2', 'asyncio') if one in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
