@@ -23,8 +23,6 @@ MIGRATIONS = (
         sandbox    TEXT NOT NULL
     ) STRICT;
     CREATE INDEX endpoint_of_network ON endpoint (network_id);
-    """,
-    """
     CREATE TABLE pool (
         id       TEXT PRIMARY KEY,
         space    TEXT NOT NULL,

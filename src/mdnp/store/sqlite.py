@@ -176,21 +176,30 @@ class SqliteStore:
         return outcomes
 
     def _apply(self, changes: Sequence[Change]) -> MdnpError | None:
-        """The changes of one caller, all or none."""
+        """The changes of one caller, all or none. A statement that fails undoes itself: one alone needs no savepoint."""
+        try:
+            if len(changes) == 1:
+                self._connection.execute(*statement(changes[0]))
+            else:
+                self._apply_together(changes)
+        except sqlite3.IntegrityError as error:
+            return Conflict(f"{', '.join(map(described, changes))}: {error}; it was changed meanwhile, try again")
+        except (ValueError, OverflowError) as error:  # what Python cannot hand to SQLite, as half a surrogate pair
+            return InvalidParameter(f"{', '.join(map(described, changes))} cannot be written down: {error}")
+        return None
+
+    def _apply_together(self, changes: Sequence[Change]) -> None:
         self._connection.execute("SAVEPOINT caller")
         try:
             for change in changes:
                 self._connection.execute(*statement(change))
-        except sqlite3.IntegrityError as error:
-            self._connection.execute("ROLLBACK TO caller")
-            return Conflict(f"{', '.join(map(described, changes))}: {error}; it was changed meanwhile, try again")
-        except (ValueError, OverflowError) as error:  # what Python cannot hand to SQLite, as half a surrogate pair
-            self._connection.execute("ROLLBACK TO caller")
-            return InvalidParameter(f"{', '.join(map(described, changes))} cannot be written down: {error}")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO caller")
+            raise
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("RELEASE caller")
-        return None
 
     def _settle(self, batch: Sequence[_Waiting], outcomes: Sequence[MdnpError | None]) -> None:
         """Bring memory to what is on disk now, then tell the callers. Runs in the loop."""
