@@ -5,7 +5,7 @@ import resource
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -409,3 +409,17 @@ def test_every_endpoint_survives_its_row(endpoint: Endpoint) -> None:
 @given(networks)
 def test_every_network_survives_its_row(network: Network) -> None:
     assert network_of(statement(Put(network))[1]) == network
+
+
+async def test_the_history_ends_somewhere_and_what_is_held_stays(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        add = "INSERT INTO allocation VALUES ('pool', ?, 'endpoint', '', ?, ?)"
+        connection.execute(add, ("10.0.0.1", 0.0, None))
+        connection.executemany(add, (("10.0.0.2", float(number), number + 0.5) for number in range(102_000)))
+
+        [[oldest, rows]] = connection.execute("SELECT min(allocated_at), count(*) FROM allocation").fetchall()
+        [[oldest_freed]] = connection.execute("SELECT min(allocated_at) FROM allocation WHERE freed_at > 0").fetchall()
+
+    assert (oldest, 100_000 < rows < 101_002, oldest_freed > 999) == (0.0, True, True)
