@@ -23,7 +23,7 @@ _json_flag = click.option("--json", "as_json", is_flag=True, help="The same valu
 def main() -> None:
     """Exit codes: 0 well, 1 trouble found, 2 wrong usage."""
     try:
-        cli.main(standalone_mode=True)
+        cli.main(prog_name="mdnp")
     except InvalidParameter as error:
         click.echo(f"mdnp: {error}", err=True)
         sys.exit(WRONG_USAGE)
