@@ -176,7 +176,7 @@ class SqliteStore:
         return outcomes
 
     def _apply(self, changes: Sequence[Change]) -> MdnpError | None:
-        """The changes of one caller, all or none. A statement that fails undoes itself: one alone needs no savepoint."""
+        """The changes of one caller, all or none. A statement that fails undoes itself, so one needs no savepoint."""
         try:
             if len(changes) == 1:
                 self._connection.execute(*statement(changes[0]))

@@ -1,0 +1,60 @@
+"""What of Docker's API is asked, on a unix socket, with the bodies that a test says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+NETWORKS = "/networks"
+CONTAINERS = "/containers/json?all=true"
+
+
+class Dockerd:
+    """Answers each path with its status and body; at those in `hangs` it does not answer."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.bodies: dict[str, bytes] = {NETWORKS: b"[]", CONTAINERS: b"[]"}
+        self.status: dict[str, int] = {}
+        self.hangs: set[str] = set()
+        self.asked: list[tuple[str, str]] = []
+        self._stops = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+
+    def says(self, path: str, value: Any) -> None:
+        self.bodies[path] = value if isinstance(value, bytes) else json.dumps(value).encode()
+
+    async def start(self) -> None:
+        self._stops.clear()
+        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.socket)).start()
+
+    async def stop(self) -> None:
+        """Open connections break, as when an engine is restarted."""
+        self._stops.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        self.socket.unlink(missing_ok=True)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        path = request.path_qs
+        self.asked.append((request.method, path))
+        if path in self.hangs:
+            await self._stops.wait()
+        return web.Response(status=self.status.get(path, 200), body=self.bodies[path], content_type="application/json")
+
+
+@asynccontextmanager
+async def running(socket: Path) -> AsyncIterator[Dockerd]:
+    dockerd = Dockerd(socket)
+    await dockerd.start()
+    try:
+        yield dockerd
+    finally:
+        await dockerd.stop()

@@ -1,0 +1,42 @@
+"""An engine that lists what a test says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+from mdnp.engine import EngineUnavailable, Listing
+
+
+def listing(*subnets: str, held: Mapping[str, str] | Sequence[str] = ()) -> Listing:
+    """`held` are addresses with their container's name, or without any."""
+    names = held if isinstance(held, Mapping) else dict.fromkeys(held, "")
+    return Listing(frozenset(map(ip_network, subnets)), {ip_address(address): name for address, name in names.items()})
+
+
+async def nothing() -> None:
+    """Nothing happens meanwhile."""
+
+
+class FakeEngine:
+    """
+    Answers with `listings` in turn, the last one for ever; None stands for an engine that cannot be asked. `meanwhile`
+    happens after each listing was made and before it arrives.
+    """
+
+    def __init__(self, *listings: Listing | None) -> None:
+        self.listings = list(listings)
+        self.meanwhile: Callable[[], Awaitable[None]] = nothing
+        self.asked = 0
+        self.asked_twice = asyncio.Event()
+
+    async def list(self) -> Listing:
+        self.asked += 1
+        if self.asked == 2:
+            self.asked_twice.set()
+        made = self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]
+        await self.meanwhile()
+        if made is None:
+            raise EngineUnavailable("Docker cannot be asked at /run/docker.sock: it does not run")
+        return made
+
+    async def close(self) -> None: ...
