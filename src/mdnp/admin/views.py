@@ -21,8 +21,6 @@ from mdnp.store import Promises, Tenure
 View = dict[str, Any]
 Record = TypeVar("Record", Network, Endpoint, PoolPromise)
 
-NEARLY_FULL = 0.9
-
 
 def status(
     promises: Promises, difference: Difference, pool_counts: Mapping[PoolID, Counts], version: str, uptime_s: float
@@ -138,7 +136,6 @@ def pools(promises: Promises, counts: Mapping[PoolID, Counts]) -> list[View]:
 
 
 def pool(one: PoolPromise, counts: Counts) -> View:
-    held = counts.used + counts.reserved
     return {
         "id": one.id,
         "pool": str(one.pool.network),
@@ -149,7 +146,7 @@ def pool(one: PoolPromise, counts: Counts) -> View:
         "reserved": counts.reserved,
         "resting": counts.resting,
         "free": counts.free,
-        "nearly_full": held >= NEARLY_FULL * counts.size,
+        "nearly_full": counts.nearly_full,
     }
 
 

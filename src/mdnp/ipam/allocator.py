@@ -30,6 +30,7 @@ REST_S = 60.0
 # Engines name each nameless container anew, so names never end. A Compose project has tens of them.
 NAMES_KEPT = 4096
 
+_NEARLY_FULL = 0.9
 _NAMELESS = Purpose(Kind.ENDPOINT)
 
 
@@ -48,6 +49,14 @@ class Counts:
     resting: int
     free: int
     outside: int
+
+    @property
+    def held(self) -> int:
+        return self.used + self.reserved
+
+    @property
+    def nearly_full(self) -> bool:
+        return self.held >= _NEARLY_FULL * self.size
 
 
 class Allocator:

@@ -18,8 +18,6 @@ from mdnp.store import Drop, Free, Hold, Name, Put, Store
 
 log = logging.getLogger(__name__)
 
-_NEARLY_FULL = 0.9
-
 
 class IpamDriver:
     """
@@ -37,6 +35,7 @@ class IpamDriver:
         self._given: dict[int, IPNetwork] = {}  # the last automatic pool of each IP version
         self._ending: set[PoolID] = set()  # those whose end is being written down
         self._learned: dict[tuple[PoolID, Allocation], str] = {}  # names that the engine told later
+        self._warned: set[PoolID] = set()  # said to be nearly full
         self._lock = asyncio.Lock()  # of what is about pools; addresses need none
 
     @classmethod
@@ -168,10 +167,16 @@ class IpamDriver:
         except MdnpError:
             allocator.withdraw(allocation)
             raise
-        counts = allocator.counts(self._clock())
-        if counts.used + counts.reserved == int(counts.size * _NEARLY_FULL):
-            log.warning("pool %s is nearly full: %d of %d", promise.id, counts.used + counts.reserved, counts.size)
+        self._warn(promise.id, allocator.counts(self._clock()))
         return _with_prefix(allocation.address, promise)
+
+    def _warn(self, identity: PoolID, counts: Counts) -> None:
+        """Once, each time that a pool becomes nearly full."""
+        if not counts.nearly_full:
+            self._warned.discard(identity)
+        elif identity not in self._warned:
+            self._warned.add(identity)
+            log.warning("pool %s is nearly full: %d of %d", identity, counts.held, counts.size)
 
     async def _freed(self, identity: PoolID, allocation: Allocation) -> None:
         # The allocator from before the commit: the pool may be dropped meanwhile, and then this one is nobody's.
