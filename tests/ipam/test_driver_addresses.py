@@ -131,7 +131,7 @@ async def test_only_the_sub_pool_is_given_to_whoever_asks_for_none(house: House)
     assert given == ["10.1.0.8/24", "10.1.0.10/24", "10.1.0.11/24"]
     status, text = await house.refused("RequestAddress", request_address(pool))
     assert (status, text.partition(";")[0]) == (
-        500,
+        409,
         "pool 10.1.0.0/24: all 4 addresses of 10.1.0.8/30 are held (endpoint 4)",
     )
 
@@ -145,7 +145,7 @@ async def test_an_ipv6_pool_is_served_alike(house: House) -> None:
     assert given == ["fd00:1::2/126", "fd00:1::3/126"]
     status, text = await house.refused("RequestAddress", request_address(pool))
     assert (status, text.partition(";")[0]) == (
-        500,
+        409,
         "pool fd00:1::/126: all 3 addresses of fd00:1::/126 are held (gateway 1, endpoint 2)",
     )
 
@@ -312,7 +312,7 @@ async def test_a_release_that_cannot_be_written_down_leaves_the_address_its_hold
 
     await house.ok("ReleaseAddress", body)
 
-    assert [status for status, _ in [*refusals, full]] == [503, 503, 500]
+    assert [status for status, _ in [*refusals, full]] == [503, 503, 409]
     assert await house.address(SMALL) == first
 
 

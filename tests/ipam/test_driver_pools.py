@@ -127,7 +127,7 @@ async def test_automatic_pools_differ_from_call_to_call_and_end_in_an_error(hous
 
     status, text = await house.refused("RequestPool", request_pool())
 
-    assert (status, given) == (500, ["10.0.0.0/18", "10.0.64.0/18", "10.0.128.0/18", "10.0.192.0/18"])
+    assert (status, given) == (409, ["10.0.0.0/18", "10.0.64.0/18", "10.0.128.0/18", "10.0.192.0/18"])
     assert text == (
         "no free network is left in 10.0.0.0/16 (/18); in the way: 10.0.0.0/18 (pool mdnp-local/10.0.0.0/18),"
         " 10.0.64.0/18 (pool mdnp-local/10.0.64.0/18), 10.0.128.0/18 (pool mdnp-local/10.0.128.0/18), 10.0.192.0/18"
@@ -182,7 +182,7 @@ async def test_what_is_in_the_way_is_named_in_both_errors(tmp_path: Path) -> Non
             "no free network is left in 10.0.0.0/16 (/18); in the way: 0.0.0.0/0 (route on eth0), 10.0.0.0/15 (route on"
             " eth0), 10.0.0.53/32 (resolver). Give one with --subnet, or configure address_pools"
         )
-        assert (answer.status, json.loads(answer.body)) == (500, {"Err": text, "Error": text})
+        assert (answer.status, json.loads(answer.body)) == (409, {"Err": text, "Error": text})
         assert await automatic(house, v6=True) == "fd00:7::/64"
 
 
@@ -254,7 +254,7 @@ async def test_many_automatic_pools_at_once_differ(house: House) -> None:
 
     given = [json.loads(answer.body)["Pool"] for answer in answers if answer.status == 200]
     assert len(set(given)) == len(given) == 4
-    assert sorted(answer.status for answer in answers) == [200] * 4 + [500] * 2
+    assert sorted(answer.status for answer in answers) == [200] * 4 + [409] * 2
     assert {str(one.pool.network) for one in house.store.promises.pools.values()} == set(given)
 
 

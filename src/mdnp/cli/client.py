@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from mdnp.model.errors import MdnpError
 
-_LIMIT_S = 30.0
+# `mdnp gc` waits for two listings of Docker's, which answers in seconds if it is well.
+_LIMIT_S = 120.0
 _OK = 200
 
 

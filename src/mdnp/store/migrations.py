@@ -45,10 +45,11 @@ MIGRATIONS = (
     CREATE INDEX allocation_by_pool ON allocation (pool_id, address, freed_at);
     CREATE INDEX allocation_by_address ON allocation (address);
     CREATE INDEX allocation_by_name ON allocation (name) WHERE name <> '';
-    -- The history has the last hundred thousand tenures that ended; what is held stays, however old.
+    -- The history has the last hundred thousand tenures that ended; what is held stays, however old, and what was held
+    -- until a day ago: an address that was just given back must rest, and is its name's.
     CREATE TRIGGER history_ends AFTER INSERT ON allocation WHEN NEW.rowid % 1000 = 0
     BEGIN
-        DELETE FROM allocation WHERE freed_at IS NOT NULL AND rowid <= NEW.rowid - 100000;
+        DELETE FROM allocation WHERE rowid <= NEW.rowid - 100000 AND freed_at < NEW.allocated_at - 86400;
     END;
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,

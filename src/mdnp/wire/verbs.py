@@ -35,6 +35,7 @@ _STATUS: Mapping[type[errors.MdnpError], int] = {
     errors.NotFound: 400,
     errors.Unsupported: 400,
     errors.Conflict: 409,
+    errors.Exhausted: 409,
     errors.StoreUnavailable: 503,
 }
 _UNKNOWN_METHOD = 404
