@@ -1,7 +1,7 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test demo bench record pins clean
+.PHONY: help setup check fix test plugin demo bench chaos picture record deb man pins clean
 
 BIN := .venv/bin
 
@@ -11,7 +11,7 @@ help:  ## show this
 setup:  ## make .venv and install what is missing, system packages included
 	@tools/setup
 
-check: setup  ## lint, types, import contracts and the tests that need no root (under 30 s)
+check: setup  ## lint, types, import contracts and the tests that need no root
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q . || { echo "run \`make fix\`"; exit 1; }
 	@$(BIN)/mypy --no-error-summary
@@ -24,8 +24,17 @@ fix: setup  ## format the code and mend what ruff can
 test: setup  ## everything: checks, kernel tests in namespaces, real Docker engines (root)
 	@tools/test
 
+plugin: setup  ## build/plugin, for `docker plugin create` (as root it is tried as well)
+	@$(BIN)/python -m tools.plugin
+
 demo: setup  ## the main job on a real Docker engine, in a sandbox of namespaces (root)
 	@$(BIN)/python -m rig.demo
+
+chaos: setup  ## random operations with kills on a real engine: SEED=… STEPS=… ENGINE=… (root)
+	@$(BIN)/python -m rig.chaos $(SEED:%=--seed=%) $(STEPS:%=--steps=%) $(ENGINE:%=--engine=%)
+
+picture: setup  ## docs/page.png: the page of a host with a real engine and traffic (root)
+	@$(BIN)/python -m rig.picture
 
 record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 	@$(BIN)/python -m rig.record
@@ -33,6 +42,12 @@ record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root)
 	@tools/setup bench
 	@$(BIN)/python -m bench
+
+deb: setup  ## build a Debian package into dist/
+	@tools/deb
+
+man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the documentation
+	@PYTHONPATH=. $(BIN)/python -m tools.manual
 
 pins:  ## resolve requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import allocator, ipam_socket, plots
+from bench import allocator, commands, ipam_socket, plots, publishing, starting
 
 Row = dict[str, Any]
 
@@ -19,6 +19,9 @@ _OUT = Path(__file__).parent.parent / "docs/bench"
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
     ("allocator", "the allocator alone, operations per second of CPU time", allocator.run),
+    ("publishing", "one more published endpoint beside 10 and beside 900, in ms", publishing.run),
+    ("starting", "from the start to the first answer, beside 10 and beside 1,000 endpoints", starting.run),
+    ("commands", "the operator's commands as whole processes, beside 10 and beside 1,000 endpoints", commands.run),
     ("ipam_socket", "RequestAddress and ReleaseAddress over the socket, every answer on disk", ipam_socket.run),
 )
 

@@ -36,7 +36,9 @@ mount -t tmpfs -o mode=1777 mdnp-rig tmp
 mkdir -p ".$host" run/docker/plugins old
 mount --rbind "$host" ".$host"                     # shared with the machine, see rig/host.py
 mount --bind "$host/plugins" run/docker/plugins    # the engine looks nowhere else
-rm -rf etc/docker etc/resolv.conf                  # the machine's settings are not the test host's
+rm -rf etc/docker usr/lib/docker/plugins etc/resolv.conf    # the machine's settings are not the test host's
+mkdir -p etc/docker/plugins
+mount --bind "$host/specs" etc/docker/plugins      # where it looks after that
 echo "nameserver $resolver" >etc/resolv.conf
 
 # Not chroot: `docker exec` would land in the machine's own root.

@@ -11,7 +11,7 @@ import time
 
 from rig.command import Result, RigError, until
 from rig.engine import Engine
-from rig.host import Host, Underlay
+from rig.host import GATEWAY, Host, Underlay
 from rig.image import IMAGE
 from rig.plugin import Plugin
 from rig.sandbox import Run
@@ -41,6 +41,18 @@ class Demo:
 
     def host(self, line: str) -> str:
         return self._show(line, self._plugin.host.run(shlex.split(line), check=False))
+
+    def outside(self, line: str) -> str:
+        """On another host, which reaches this one by its uplink."""
+        return self._show(f"[outside] {line}", self._plugin.host.underlay.run(shlex.split(line), check=False))
+
+    @property
+    def host_address(self) -> str:
+        return str(self._plugin.host.address.ip)
+
+    def status(self) -> str:
+        """What `mdnp status` says, not shown."""
+        return self._plugin.attempt("status").said
 
     def expect(self, holds: bool, what: str) -> None:
         if not holds:
@@ -77,18 +89,27 @@ def main() -> None:
         sys.exit(f"# demo: {demo.faults} things were not as they should be (see NOT TRUE above)")
     print(
         f"\n# Shown in {took:.0f} s: real Docker {_VERSION} made a network with mdnp, its containers reached each other"
-        " by name and the gateway, and nothing was left."
+        " by name and the outside,"
+        "\n# the outside reached a published port, a packet's way was shown, a flushed firewall was mended, and nothing"
+        " was left."
         "\n# Next, on a host with Docker, as root: `.venv/bin/mdnp serve`, and then in another terminal"
         "\n# `docker network create --driver=mdnp mynet && docker run --net=mynet …`"
     )
 
 
 def story(demo: Demo) -> None:
+    _inside(demo)
+    _ways_in_and_out(demo)
+    _mistakes(demo)
+    _end(demo)
+
+
+def _inside(demo: Demo) -> None:
     demo.tell("A network, made by Docker, built by mdnp")
     demo.docker("network create --driver=mdnp mynet")
 
     demo.tell("Two containers on it")
-    demo.docker(f"run -d --name web --net=mynet {IMAGE} sleep 600")
+    demo.docker(f"run -d --name web --net=mynet -p 8080:80 {IMAGE} httpd -f -h /www")
     demo.docker(f"run -d --name db --net=mynet {IMAGE} sleep 600")
 
     demo.tell("One of them from inside: an interface of its own, with an address and a way out")
@@ -100,20 +121,45 @@ def story(demo: Demo) -> None:
     demo.expect(" 0% packet loss" in demo.docker("exec web ping -c 3 -i 0.2 db"), "db answers")
     demo.expect(" 0% packet loss" in demo.docker(f"exec web ping -c 3 -i 0.2 {gateway}"), "the gateway answers")
 
+
+def _ways_in_and_out(demo: Demo) -> None:
+    demo.tell("They reach the outside, and the outside reaches the published port and nothing else")
+    out = demo.docker(f"exec web ping -c 3 -i 0.2 {GATEWAY.ip}")
+    demo.expect(" 0% packet loss" in out, "the outside answers")
+    address = demo.host_address
+    demo.expect("busybox" in demo.outside(f"curl -sS -m 3 http://{address}:8080/"), "the page comes")
+    demo.expect("busybox" in demo.host("curl -sS -m 3 http://127.0.0.1:8080/"), "the page comes on the host")
+
     demo.tell("What the operator sees")
     demo.mdnp("status")
     demo.mdnp("endpoint ls")
+    demo.mdnp("port ls")
+    demo.expect("answered in" in demo.mdnp("trace web db"), "the way is walked to its end")
+    demo.expect("all well" in demo.mdnp("doctor"), "the host is well")
 
+    demo.tell("Somebody flushes the firewall; mdnp puts its own back")
+    demo.host("nft flush ruleset")
+    until(lambda: "repaired" in demo.status(), "the repair", 5)
+    demo.expect("busybox" in demo.outside(f"curl -sS -m 3 http://{address}:8080/"), "the page comes again")
+    demo.mdnp("status")
+
+
+def _mistakes(demo: Demo) -> None:
     demo.tell("A mistake is told, not swallowed")
     said = demo.refused("network create --driver=mdnp -o mdnp.gatway=docker oops")
     demo.expect("did you mean mdnp.gateway?" in said, "the mistake is named")
+    said = demo.refused(f"run --rm --net=mynet -p 8080:80 {IMAGE} true")
+    demo.expect("is published for endpoint" in said, "who has the port is named")
 
+
+def _end(demo: Demo) -> None:
     demo.tell("Remove everything; nothing is left on the host")
     demo.docker("rm -f web db")
     demo.docker("network rm mynet")
     until(lambda: "mdv-" not in demo.links(), "the last veth to go", 5)
     left = demo.host("ip -brief link")
     demo.expect("mdb-" not in left and "mdv-" not in left, "no link of mdnp's is left")
+    demo.expect("mdnp" not in demo.host("nft list tables"), "no table of mdnp's is left")
     demo.mdnp("status")
 
 

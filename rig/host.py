@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
@@ -51,9 +51,11 @@ class Namespace:
         *,
         log: str | Path,
         env: Mapping[str, str] | None = None,
+        fds: Iterable[int] = (),
     ) -> Process:
         """Start `command` in here; it ends with the run at the latest. `log` is a name among our logs, or a path."""
-        return self.rig.spawn(self.enter(command), log=self.log / log, env={**os.environ, **(env or {})})
+        whole = {**os.environ, **(env or {})}
+        return self.rig.spawn(self.enter(command), log=self.log / log, env=whole, fds=fds)
 
     def ip(self, *lines: str) -> None:
         """Several commands of ip(8), without its name, in one process."""
@@ -103,6 +105,7 @@ class Host(Namespace):
 
     def __init__(self, underlay: Underlay, label: str = "a") -> None:
         super().__init__(underlay.rig, label)
+        self.underlay = underlay
         self.address, self.address6 = underlay.plug(self)
         self.folder = self.rig.folder / label
         self.folder.mkdir()
@@ -110,6 +113,7 @@ class Host(Namespace):
         run(["mount", "--make-shared", str(self.folder)])
         self.log = self._made("log")
         self.plugins = self._made("plugins")  # /run/docker/plugins, as the engine sees it
+        self.specs = self._made("specs")  # /etc/docker/plugins, as the engine sees it
         self.exec_root = self._made("exec")
         self.data_root = self._made("data")
         self.state = self._made("state")  # the plugin's promises
@@ -123,7 +127,7 @@ class Host(Namespace):
 
     def forget_plugin(self) -> None:
         """Empty the plugin's folders, as on a host that never had one."""
-        for folder in (self.state, self.runtime, self.plugins):
+        for folder in (self.state, self.runtime, self.plugins, self.specs):
             _empty(folder)
 
     def forget_engine(self) -> None:

@@ -1,6 +1,6 @@
 """The plugin under test, as a process in the network namespace of a test host."""
 
-import socket
+import socket as sockets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from rig.command import PATIENCE, Result, RigError, until
 from rig.host import Host
 from rig.process import Process
+from rig.supervisor import Supervisor
 
 MDNP = Path(sys.executable).parent / "mdnp"
 
@@ -16,8 +17,10 @@ class Plugin:
     """
     A plugin daemon on `host`, which its engine knows by `name`.
 
-    It runs in the machine's mount namespace. `command` is called with --socket, --state-dir and then `options`. State
-    is kept over restarts; Host.forget_plugin() removes it.
+    It runs in the machine's mount namespace. Its socket is where an engine looks for it, unless `socket` says another
+    place. `command` is called with --socket, --state-dir and then `options`. State is kept over restarts;
+    Host.forget_plugin() removes it. `activated` says that a supervisor holds its socket and keeps its others, as
+    systemd does.
     """
 
     def __init__(
@@ -26,12 +29,14 @@ class Plugin:
         command: Sequence[str | Path] = (MDNP, "serve"),
         *,
         name: str = "mdnp",
+        socket: Path | None = None,
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        activated: bool = False,
     ) -> None:
         self.host = host
         self.name = name
-        self.socket = host.plugins / f"{name}.sock"
+        self.socket = socket or host.plugins / f"{name}.sock"
         self.log = host.log / f"{name}.log"
         self.env = {
             "MDNP_RUNTIME_DIR": str(host.runtime),
@@ -39,6 +44,9 @@ class Plugin:
             **(env or {}),
         }
         self.command = (*command, "--socket", self.socket, "--state-dir", host.state, *options)
+        self.supervisor = Supervisor(self.socket, host.runtime / f"{name}.notify") if activated else None
+        if self.supervisor is not None:
+            host.rig.defer(self.supervisor.close)
         self._process: Process | None = None
 
     @property
@@ -50,12 +58,12 @@ class Plugin:
         return self._process is not None and self._process.running
 
     def start(self, timeout: float = PATIENCE) -> None:
-        """Start the daemon and wait until its socket accepts a connection."""
+        """Start the daemon and wait until its socket accepts a connection, or until it says that it is ready."""
         if self.running:
             raise RigError(f"plugin {self.name} on host {self.host.label} runs already")
-        process = self._process = self.host.spawn(self.command, log=self.log, env=self.env)
+        process = self._process = self._spawn()
         try:
-            until(lambda: self._accepts() or not process.running, f"{self.name} to listen on {self.socket}", timeout)
+            until(lambda: self._serves() or not process.running, f"{self.name} to serve on {self.socket}", timeout)
         except RigError as error:
             raise RigError(f"{error}\n{process.tail()}") from error
         if not process.running:
@@ -90,6 +98,16 @@ class Plugin:
             raise RigError(f"plugin {self.name} on host {self.host.label} is not started")
         return self._process
 
-    def _accepts(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
+    def _spawn(self) -> Process:
+        if self.supervisor is None:
+            return self.host.spawn(self.command, log=self.log, env=self.env)
+        command, fds = self.supervisor.launch(self.command)
+        process = self.host.spawn(command, log=self.log, env={**self.env, **self.supervisor.env}, fds=fds)
+        self.supervisor.started(process.pid)
+        return process
+
+    def _serves(self) -> bool:
+        if self.supervisor is not None:
+            return self.supervisor.ready.is_set()
+        with sockets.socket(sockets.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0

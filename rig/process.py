@@ -22,11 +22,17 @@ class Process:
 
     It gets a session of its own, so that an interrupt at the terminal reaches only the rig, which then ends it in
     order. `wrapped` says that the program forks once and waits, as nsenter does when it enters a pid namespace: the
-    process that counts is then its child.
+    process that counts is then its child. `fds` are given to it under the same numbers.
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, wrapped: bool = False
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        wrapped: bool = False,
+        fds: Iterable[int] = (),
     ) -> None:
         self.command = tuple(command)
         self.log = log
@@ -38,6 +44,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=env,
+                pass_fds=tuple(fds),
                 start_new_session=True,
             )
 

@@ -24,7 +24,7 @@ from rig.process import tail
 SUITES: dict[str, str | None] = {"20.10": None, "26.1": "trixie", "28.5": "forky"}
 _TESTED = ("20.10", "28.5")
 
-_PACKAGES = "docker.io,docker-cli,containerd,runc,iptables,nftables,iproute2,kmod,procps,mount"
+_PACKAGES = "docker.io,docker-cli,docker-compose,containerd,runc,iptables,nftables,iproute2,kmod,procps,mount"
 # No mirror is named: mmdebstrap takes the distribution's default, and apt its settings from the environment.
 _RECIPE = ("mmdebstrap", "--variant=apt", '--aptopt=Acquire::Check-Valid-Until "false"', f"--include={_PACKAGES}")
 # mmdebstrap mounts /dev and /proc into what it makes. Should it be killed, rmtree must not find them there.
@@ -71,7 +71,7 @@ def _make(suite: str, final: Path, lock: IO[str]) -> None:
     """Under another name first: a folder of the final name is whole. What an earlier, killed try left is removed."""
     for half_made in cache().glob(f".{suite}-*"):
         shutil.rmtree(half_made)
-    print(f"# rig: making the root file system {final} (about 30 s, 400 MB)", flush=True)
+    print(f"# rig: making the root file system {final} (about 30 s, 480 MB)", flush=True)
     begin = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f".{suite}-", dir=cache()))
     try:

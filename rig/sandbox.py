@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -62,10 +62,16 @@ class Run:
         self._deferred.callback(callback)
 
     def spawn(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, wrapped: bool = False
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        wrapped: bool = False,
+        fds: Iterable[int] = (),
     ) -> Process:
         """Start a process that ends with the run at the latest. `env` is all of its environment, but for the mark."""
-        process = Process(command, log=log, env=self.env(env), wrapped=wrapped)
+        process = Process(command, log=log, env=self.env(env), wrapped=wrapped, fds=fds)
         self.defer(process.kill)
         return process
 

@@ -161,12 +161,17 @@ def _remove_cgroups(tag: str) -> list[Path]:
 
 
 def _remove_folder(tag: str) -> None:
-    """Never while something is mounted below: what would be removed then is not ours."""
+    """
+    Never while something is mounted below: what would be removed then is not ours.
+
+    As soon as its owner's name is gone from it, another run that starts may be removing it as well.
+    """
     folder = folder_of(tag)
     if mounts := _mounts(folder):
         raise RigError(f"{mounts} came back; not removing {folder}")
-    if folder.exists():
-        shutil.rmtree(folder)
+    while folder.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _names(folder: Path) -> list[str]:

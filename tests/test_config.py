@@ -6,6 +6,7 @@ import pytest
 
 from mdnp.config import Settings, load, shown
 from mdnp.model.errors import InvalidParameter
+from mdnp.model.tcp_address import TcpAddress
 
 
 @pytest.fixture
@@ -52,7 +53,10 @@ def test_an_empty_variable_is_one_that_is_not_set(file: Path) -> None:
 
 def test_every_fault_is_told_at_once_with_its_place(file: Path) -> None:
     file.write_text('sokket = "/x"\nstate-dir = "/y"\nruntime_dir = 7\nlog_level = "loud"\n')
-    known = "known are socket, state_dir, runtime_dir, docker_host, address_pools, grace, log_level"
+    known = (
+        "known are socket, state_dir, runtime_dir, docker_host, address_pools, grace, metrics, log_level, log_format,"
+        " listen, tls_cert, tls_key, tls_ca"
+    )
 
     faults = refusal({"state_dir": "relative"}, {"MDNP_SOCKET": "here"}, file)
 
@@ -118,5 +122,112 @@ def test_the_settings_are_shown_as_text() -> None:
         "docker_host",
         "address_pools",
         "grace",
+        "metrics",
         "log_level",
+        "log_format",
+        "listen",
+        "tls_cert",
+        "tls_key",
+        "tls_ca",
     }
+    assert (values["listen"], values["tls_cert"]) == ("off", "off")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("127.0.0.1:9677", "127.0.0.1:9677"),
+        ("127.8.9.1:1", "127.8.9.1:1"),
+        ("[::1]:65535", "[::1]:65535"),
+        ("off", "off"),
+    ],
+)
+def test_metrics_are_served_at_a_loopback_address_or_not_at_all(text: str, shown_as: str) -> None:
+    settings = load({"metrics": text}, {"MDNP_CONFIG": "/dev/null"})
+
+    assert shown(settings)["metrics"] == shown_as
+    assert load({"metrics": shown(settings)["metrics"]}, {"MDNP_CONFIG": "/dev/null"}) == settings
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9677", "192.0.2.1:9677", "[::]:9677", "[2001:db8::1]:9677"])
+def test_metrics_at_an_address_that_others_reach_are_refused_with_the_reason(text: str) -> None:
+    [fault] = refusal({"metrics": text}, {})
+
+    assert fault.startswith(
+        f"--metrics: metrics '{text}': not a loopback address, and nobody is asked there who he is:"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "9677", ":9677", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x", "::1:9677"],
+)
+def test_metrics_that_are_no_address_and_port_are_refused(text: str) -> None:
+    [fault] = refusal({"metrics": text}, {})
+
+    assert fault.startswith(f"--metrics: metrics '{text}': expected off, or an address and a port as 127.0.0.1:9677")
+
+
+def test_a_format_of_the_log_that_is_none_is_refused() -> None:
+    assert load({"log_format": "json"}, {"MDNP_CONFIG": "/dev/null"}).log_format == "json"
+    assert refusal({"log_format": "xml"}, {}) == ["--log-format: log_format 'xml': expected text, json"]
+
+
+TLS = {"tls_cert": "/tls/server.pem", "tls_key": "/tls/server-key.pem", "tls_ca": "/tls/ca.pem"}
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("tcp://127.0.0.1:4460", TcpAddress("127.0.0.1", 4460)),
+        ("tcp://[::1]:1", TcpAddress("::1", 1)),
+        ("tcp://host-1.lan:65535", TcpAddress("host-1.lan", 65535)),
+    ],
+)
+def test_an_address_on_tcp_is_taken_with_all_of_tls(text: str, address: TcpAddress) -> None:
+    settings = load({"listen": text, **TLS}, {})
+
+    assert (settings.listen, settings.tls_key) == (address, Path("/tls/server-key.pem"))
+    assert shown(settings)["listen"] == text
+
+
+def test_what_is_shown_can_be_given_again(file: Path) -> None:
+    lines = [f'{key} = "{value}"' for key, value in shown(Settings()).items() if key not in ("address_pools", "grace")]
+    file.write_text("\n".join(lines))
+
+    assert load({}, {}, file) == Settings()
+
+
+@pytest.mark.parametrize("missing", [["tls_cert"], ["tls_key"], ["tls_ca"], ["tls_key", "tls_ca"], list(TLS)])
+def test_plain_tcp_is_refused_and_what_is_missing_is_named(missing: list[str]) -> None:
+    given = {f"MDNP_{name.upper()}": path for name, path in TLS.items() if name not in missing}
+
+    [fault] = refusal({"listen": "tcp://127.0.0.1:4460"}, given)
+
+    assert fault == (
+        "listen tcp://127.0.0.1:4460: plain TCP is refused, since whoever reaches it could change the host's networks:"
+        f" give {', '.join(missing)} too"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:4460",
+        "https://127.0.0.1:4460",
+        "tcp://127.0.0.1",
+        "tcp://:4460",
+        "tcp://::1:4460",
+        "tcp://a:0",
+        "tcp://a:65536",
+        "tcp://a:-1",
+        "tcp://a:1/",
+        "tcp://a b:1",
+        "tcp://[::1]",
+        "unix:///run/x",
+    ],
+)
+def test_what_is_no_address_on_tcp_is_refused(text: str) -> None:
+    [fault] = refusal({"listen": text, **TLS}, {})
+
+    assert fault == (f"--listen: listen {text!r}: expected tcp://HOST:PORT as tcp://127.0.0.1:4460 or tcp://[::1]:4460")

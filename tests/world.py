@@ -4,14 +4,16 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mdnp.dataplane.steps import Step
+from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, Object, Sysctl, Veth
+from mdnp.dataplane.rules import FORWARDING
+from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.driver.network import NetworkDriver
-from mdnp.kernel import Surroundings
+from mdnp.kernel import Actual, Seen, Surroundings
 from mdnp.kernel.fake import FakeKernel
 from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint, Phase
@@ -21,6 +23,7 @@ from mdnp.model.mac import MAC
 from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
 from mdnp.model.pool import PoolID
+from mdnp.model.port import HostSocket, PortRequest, Protocol, Publication
 from mdnp.reconcile import desired
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Change, Promises, Store, Tenure
@@ -45,12 +48,16 @@ SANDBOX = "/var/run/docker/netns/0123456789ab"
 
 GENERIC = "com.docker.network.generic"
 PORTMAP = "com.docker.network.portmap"
+NO_PROXY = "com.docker.network.driver.private.no_proxy_6to4"
+ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104  # every address of the host
+TCP, UDP, SCTP = 6, 17, 132
 
 
 class TestedStore:
     """The real store, with a disk that can be full."""
 
     __test__ = False  # pytest: no class of tests
+    _FULL = "cannot write the state: database or disk is full; nothing was changed"
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,9 +68,13 @@ class TestedStore:
     def promises(self) -> Promises:
         return self._store.promises
 
+    @property
+    def trouble(self) -> str:
+        return self._FULL if self.full else self._store.trouble
+
     async def commit(self, *changes: Change) -> None:
         if self.full:
-            raise StoreUnavailable("cannot write the state: database or disk is full; nothing was changed")
+            raise StoreUnavailable(self._FULL)
         await self._store.commit(*changes)
         self.commits.append(changes)
 
@@ -80,10 +91,21 @@ class TestedStore:
         await self._store.close()
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass(frozen=True)
 class World:
     """What the daemon builds, on a kernel in memory."""
 
+    clock: Clock
     kernel: FakeKernel
     store: TestedStore
     reconciler: Reconciler
@@ -123,13 +145,26 @@ class World:
 
     @property
     def seen(self) -> list[str]:
-        """All that is ours in the kernel, sorted."""
-        return sorted(map(str, self.kernel.objects.values()))
+        """All that is ours in the kernel, and every setting, sorted."""
+        settings = (f"{name}={value}" for name, value in self.kernel.settings.items())
+        return sorted([*map(str, self.kernel.objects.values()), *settings])
 
     @property
     def taken(self) -> list[str]:
         """The steps taken since this was asked last."""
-        steps = text(self.kernel.taken)
+        return text(self._taken())
+
+    @property
+    def taken_links(self) -> list[str]:
+        """Of the steps taken since the last time those on links and their addresses."""
+        return self.taken_on(Bridge, Veth, Link, Addr)
+
+    def taken_on(self, *kinds: type[Object | Link]) -> list[str]:
+        """Of the steps taken since the last time those on such objects."""
+        return text([step for step in self._taken() if isinstance(_subject(step), kinds)])
+
+    def _taken(self) -> list[Step]:
+        steps = list(self.kernel.taken)
         self.kernel.taken.clear()
         return steps
 
@@ -139,17 +174,56 @@ class World:
         return list(self.store.promises.networks), list(self.store.promises.endpoints)
 
     @property
-    def planned(self) -> list[str]:
-        """What the kernel should show for what is promised, by the planners alone; sorted."""
+    def planned(self) -> dict[Key, Seen]:
+        """What the kernel should show for what is promised, by the planners alone."""
         promises = self.store.promises
-        plans = [desired.of_network(one) for one in promises.networks.values()]
-        plans += [desired.of_endpoint(promises.networks[one.network_id], one) for one in promises.endpoints.values()]
-        return sorted(f"{key}" for plan in plans for key in plan)
+        networks = promises.networks
+        plans = [
+            desired.of_host(networks.values(), self._host()),
+            *(desired.of_network(one) for one in networks.values()),
+            *(desired.of_endpoint(networks[one.network_id], one) for one in promises.endpoints.values()),
+        ]
+        return {key: as_seen(owned.object) for plan in plans for key, owned in plan.items()}
+
+    def _host(self) -> Actual:
+        """What the host has besides ours, on which our own part depends."""
+        kernel = self.kernel
+        return Actual({}, frozenset(kernel.chains), frozenset(kernel.unreached), uplinks=kernel.uplinks)
 
     @property
-    def kept(self) -> list[str]:
-        """The places that ours take in the kernel; sorted."""
-        return sorted(f"{key}" for key in self.kernel.objects)
+    def kept(self) -> dict[Key, Seen]:
+        """
+        What of ours is in the kernel. That the host forwards is ours while it is planned: once made, it is never taken
+        back. Settings of a link go with it.
+        """
+        settings = [Sysctl(name, value) for name, value in self.kernel.settings.items()]
+        ours = [one for one in settings if one.name not in FORWARDING.values() or one.key in self.planned]
+        return self.kernel.objects | {one.key: one for one in ours}
+
+    @property
+    def ports(self) -> list[str]:
+        """The ports of the host that are held, and where what comes there is carried, if it is."""
+        return sorted(str(one) for one in self.kernel.objects.values() if isinstance(one, HostPort))
+
+    def elements(self, *sets: str) -> list[str]:
+        """What stands in these sets and maps of our tables, sorted."""
+        return sorted(str(one) for key, one in self.kernel.objects.items() if key[0] == "element" and key[2] in sets)
+
+    def restarted(self) -> "World":
+        """The daemon is killed and started: what it held is free, what is in the kernel stays. It has not looked."""
+        for key, one in list(self.kernel.objects.items()):
+            if isinstance(one, HostPort):
+                del self.kernel.objects[key]
+        return build_world(self.store, self.kernel, clock=self.clock)
+
+
+def as_seen(one: Object) -> Seen:
+    """As the kernel shows what was made."""
+    return one.link() if isinstance(one, Bridge | Veth) else one
+
+
+def _subject(step: Step) -> Object | Link:
+    return step.object if isinstance(step, Add | Delete) else step.link
 
 
 @contextmanager
@@ -169,12 +243,15 @@ async def open_world(folder: Path, surroundings: Surroundings | None = None) -> 
         await store.close()
 
 
-def build_world(store: TestedStore, kernel: FakeKernel, check_interval_s: float = 3600) -> World:
+def build_world(
+    store: TestedStore, kernel: FakeKernel, check_interval_s: float = 3600, clock: Clock | None = None
+) -> World:
     """The daemon's house, as `daemon.py` builds it. Built twice on one store and kernel, it is a restart."""
+    clock = clock or Clock()
     reconciler = Reconciler(store, kernel, check_interval_s)
-    driver = NetworkDriver(store, kernel, reconciler)
+    driver = NetworkDriver(store, kernel, reconciler, clock)
     routes = Routes({INTERFACE: NetworkVerbs(driver).verbs()}, activated=reconciler.doubt)
-    return World(kernel, store, reconciler, driver, routes)
+    return World(clock, kernel, store, reconciler, driver, routes)
 
 
 def text(steps: Sequence[Step]) -> list[str]:
@@ -216,7 +293,9 @@ def create_endpoint(
     }
 
 
-def join(identity: str = WEB, network: str = NET, sandbox: str = SANDBOX) -> dict[str, Any]:
+def join(identity: str = WEB, network: str = NET, sandbox: str = "") -> dict[str, Any]:
+    """In a sandbox of its own, if none is named: WEB's is SANDBOX."""
+    sandbox = sandbox or (SANDBOX if identity == WEB else f"/var/run/docker/netns/{identity[:12]}")
     return {"NetworkID": network, "EndpointID": identity, "SandboxKey": sandbox, "Options": {PORTMAP: []}}
 
 
@@ -228,13 +307,25 @@ def on_network(identity: str = NET) -> dict[str, Any]:
     return {"NetworkID": identity}
 
 
-def publish(*ports: tuple[int, int], identity: str = WEB, network: str = NET) -> dict[str, Any]:
-    """ProgramExternalConnectivity, with (host port, port) pairs."""
-    bindings = [
-        {"Proto": 6, "IP": "", "Port": port, "HostIP": "", "HostPort": host, "HostPortEnd": host}
-        for host, port in ports
-    ]
-    return {"NetworkID": network, "EndpointID": identity, "Options": {PORTMAP: bindings}}
+def publish(
+    *ports: tuple[int, int] | Mapping[str, Any], identity: str = WEB, network: str = NET, carried: bool = True
+) -> dict[str, Any]:
+    """ProgramExternalConnectivity, with (host port, port) pairs of TCP and what `binding` makes."""
+    bindings = [binding(one[1], one[0]) if isinstance(one, tuple) else one for one in ports]
+    private = {} if carried else {NO_PROXY: True}
+    return {"NetworkID": network, "EndpointID": identity, "Options": {PORTMAP: bindings, **private}}
+
+
+def binding(port: int, first: int = 0, last: int | None = None, proto: int = TCP, ip: str = "") -> dict[str, Any]:
+    """A port to publish, as Docker asks for it; `first` and `last` are the host's, 0 for any."""
+    return {
+        "Proto": proto,
+        "IP": "",
+        "Port": port,
+        "HostIP": ip,
+        "HostPort": first,
+        "HostPortEnd": first if last is None else last,
+    }
 
 
 def _ipam_data(subnet: str) -> dict[str, Any]:
@@ -279,7 +370,10 @@ def an_endpoint(
     sandbox: str = "",
     mac: str = WEB_MAC,
     mac_given: bool = False,
+    allowed: Sequence[str] = (),
+    ports: Sequence[Publication] = (),
 ) -> Endpoint:
+    """At 10.1.0.2/24 if no address is named; `replace` makes one without any."""
     return Endpoint(
         id=EndpointID(identity),
         network_id=NetworkID(network),
@@ -288,4 +382,18 @@ def an_endpoint(
         addresses=tuple(map(ip_interface, addresses or ("10.1.0.2/24",))),
         phase=phase,
         sandbox=sandbox,
+        allowed=tuple(map(ip_network, allowed)),
+        ports=tuple(ports),
     )
+
+
+def a_port(
+    port: int, first: int = 0, last: int | None = None, protocol: Protocol = Protocol.TCP, address: str = ""
+) -> PortRequest:
+    """A request to publish; without `first` at any port of the host, without `address` at all of its addresses."""
+    host = ip_address(address) if address else None
+    return PortRequest(protocol, port, host, first, first if last is None else last)
+
+
+def a_socket(address: str, port: int, protocol: Protocol = Protocol.TCP) -> HostSocket:
+    return HostSocket(protocol, ip_address(address), port)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mdnp.dataplane.naming import DOOMED_GROUP
+from mdnp.dataplane.objects import Veth
 from mdnp.dataplane.steps import Add, Set
 from mdnp.kernel import Route, Surroundings
 from mdnp.model.endpoint import Phase
@@ -70,16 +71,18 @@ async def test_the_life_of_a_container_on_a_network(world: World) -> None:
     assert phase(world) == (Phase.CREATED, "")
     assert await world.ok("Join", join()) == attached(Gateway="10.1.0.1")
     assert phase(world) == (Phase.JOINED, SANDBOX)
-    assert await world.ok("ProgramExternalConnectivity", publish()) == {}
+    assert await world.ok("ProgramExternalConnectivity", publish((8080, 80))) == {}
     assert world.kept == world.planned
+    assert world.ports == ["port tcp 0.0.0.0:8080", "port tcp [::]:8080 proxy 10.1.0.2:80"]
     assert await world.ok("RevokeExternalConnectivity", on_endpoint()) == {}
+    assert world.ports == []
     assert await world.ok("Leave", on_endpoint()) == {}
     assert phase(world) == (Phase.LEFT, SANDBOX)
     assert world.links == [BRIDGE, WEB_LINK]
     assert await world.ok("DeleteEndpoint", on_endpoint()) == {}
     assert world.links == [BRIDGE]
     assert await world.ok("DeleteNetwork", on_network()) == {}
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 async def test_a_promise_is_on_disk_before_it_is_answered(world: World) -> None:
@@ -92,7 +95,7 @@ async def test_a_promise_is_on_disk_before_it_is_answered(world: World) -> None:
     assert await restarted.ok("Join", join()) == attached(Gateway="10.1.0.1")
 
 
-async def test_a_created_endpoint_costs_one_step_and_no_look(world: World) -> None:
+async def test_a_created_endpoint_costs_one_transaction_and_one_link_and_no_look(world: World) -> None:
     await world.ok("CreateNetwork", create_network())
     world.kernel.taken.clear()
     observed = world.kernel.observed
@@ -100,7 +103,12 @@ async def test_a_created_endpoint_costs_one_step_and_no_look(world: World) -> No
     await world.ok("CreateEndpoint", create_endpoint())
     await world.ok("Join", join())
 
-    assert [line.split()[:4] for line in world.taken] == [["ip", "link", "add", WEB_LINK]]
+    assert [line.split(" mtu ")[0] for line in world.taken] == [
+        f'nft add element bridge mdnp guarded {{ "{WEB_LINK}" }}',
+        f'nft add element bridge mdnp macs {{ "{WEB_LINK}" . {WEB_MAC} }}',
+        f'nft add element bridge mdnp addresses4 {{ "{WEB_LINK}" . 10.1.0.2 }}',
+        f"ip link add {WEB_LINK}",
+    ]
     assert world.kernel.observed == observed
 
 
@@ -113,7 +121,7 @@ async def test_every_verb_accepts_the_same_request_twice(world: World) -> None:
         ("CreateEndpoint", create_endpoint()),
         ("Join", join()),
         ("EndpointOperInfo", on_endpoint()),
-        ("ProgramExternalConnectivity", publish()),
+        ("ProgramExternalConnectivity", publish((8080, 80), (0, 443))),
         ("RevokeExternalConnectivity", on_endpoint()),
         ("Leave", on_endpoint()),
         ("DeleteEndpoint", on_endpoint()),
@@ -136,7 +144,8 @@ async def test_the_same_request_many_times_at_once_is_done_once(world: World) ->
     assert networks == [{}] * 5
     assert endpoints == [{"Interface": {"MacAddress": WEB_MAC}}] * 5
     assert joins == [attached(Gateway="10.1.0.1")] * 5
-    assert len(world.kernel.taken) == 5
+    assert len(set(world.kernel.taken)) == len(world.kernel.taken)
+    assert world.kept == world.planned
 
 
 async def test_a_repeated_create_is_the_same_though_the_host_s_mtu_changed_meanwhile(tmp_path: Path) -> None:
@@ -226,7 +235,7 @@ async def test_an_endpoint_on_an_unknown_network_is_refused_with_what_to_do(worl
             " and create it again"
         ),
     )
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 @pytest.mark.parametrize(
@@ -283,7 +292,7 @@ async def test_a_network_takes_the_endpoints_that_docker_forgot_with_it(world: W
     await world.ok("DeleteNetwork", on_network())
     await world.reconciler.bury()
 
-    assert world.taken[-3:] == [
+    assert world.taken_links == [
         f"ip link set {WEB_LINK} group {DOOMED_GROUP}",
         f"ip link set {DB_LINK} group {DOOMED_GROUP}",
         f"ip link del {BRIDGE}",
@@ -317,7 +326,7 @@ async def test_the_same_network_can_be_made_again_right_after_it_was_deleted(wor
         await world.ok("CreateNetwork", create_network())
         assert world.kept == world.planned
         await world.ok("DeleteNetwork", on_network())
-        assert world.kept == []
+        assert world.kept == {}
 
 
 # What is checked.
@@ -333,7 +342,10 @@ async def test_a_subnet_that_overlaps_another_network_s_is_refused(world: World)
     ):
         assert await world.refused("CreateNetwork", create_network(OTHER_NET, subnet)) == (
             409,
-            f"{words} of network a1a1a1a1a1a1: choose another --subnet, or remove that network",
+            (
+                f"{words} of network a1a1a1a1a1a1: choose another --subnet, or remove that network; if Docker does not"
+                " have it any more, `mdnp gc` does"
+            ),
         )
     assert world.promised == ([NET], [])
     assert world.kept == world.planned
@@ -345,7 +357,7 @@ async def test_subnets_of_one_network_that_overlap_each_other_are_refused(world:
     status, words = await world.refused("CreateNetwork", body)
 
     assert (status, "10.1.7.0/24 overlaps 10.1.0.0/16" in words) == (409, True)
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 async def test_two_networks_asked_for_at_once_cannot_both_have_a_subnet(world: World) -> None:
@@ -366,7 +378,7 @@ async def test_a_subnet_that_is_on_a_link_of_the_host_s_is_refused(tmp_path: Pat
                 " --subnet"
             ),
         )
-        assert (world.promised, world.kept) == (([], []), [])
+        assert (world.promised, world.kept) == (([], []), {})
 
 
 async def test_a_subnet_behind_a_gateway_of_the_host_s_may_be_taken_and_is_told(
@@ -557,19 +569,6 @@ async def test_an_endpoint_s_info_is_what_people_look_for_on_the_host(world: Wor
     }
 
 
-async def test_publishing_ports_is_refused_with_what_to_do(world: World) -> None:
-    await world.with_endpoint()
-    await world.ok("Join", join())
-
-    assert await world.refused("ProgramExternalConnectivity", publish((8080, 80), (0, 443))) == (
-        400,
-        (
-            "publishing ports (8080:80/tcp, :443/tcp) is not built yet for networks with a gateway of mdnp's: create"
-            " the network with -o mdnp.gateway=docker, then Docker publishes them"
-        ),
-    )
-
-
 async def test_swarm_s_short_ids_make_links_as_any(world: World) -> None:
     await world.ok("CreateNetwork", create_network(SWARM_NET))
     await world.ok("CreateEndpoint", create_endpoint(network=SWARM_NET))
@@ -578,29 +577,134 @@ async def test_swarm_s_short_ids_make_links_as_any(world: World) -> None:
     assert world.links == ["mdb-tjpdt7yjx1n", WEB_LINK]
 
 
+# Endpoints of which Docker says nothing any more: an engine that was killed starts containers anew without a word.
+
+
+async def test_a_lost_endpoint_whose_address_another_is_given_is_forgotten(world: World) -> None:
+    await world.with_endpoint()
+    await world.ok("Join", join())
+    await world.ok("ProgramExternalConnectivity", publish((8080, 80)))
+    world.kernel.vanish(WEB_LINK)
+    await world.reconciler.converge()
+
+    await world.ok("CreateEndpoint", create_endpoint(DB, "10.1.0.2/24"))
+
+    assert (world.promised, world.ports) == (([NET], [DB]), [])
+    assert world.kept == world.planned
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_an_endpoint_is_kept_though_it_is_lost_or_though_another_has_its_address(
+    world: World, lost: bool
+) -> None:
+    await world.with_endpoint()
+    await world.ok("Join", join())
+    if lost:
+        world.kernel.vanish(WEB_LINK)
+        await world.reconciler.converge()
+
+    await world.ok("CreateEndpoint", create_endpoint(DB, "10.1.0.3/24" if lost else "10.1.0.2/24"))
+
+    assert world.promised == ([NET], [WEB, DB])
+
+
+# What options mean together.
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_only_an_internal_network_can_be_isolated(world: World, version: int) -> None:
+    key = f"com.docker.network.bridge.gateway_mode_ipv{version}"
+    body = create_network(options={key: "isolated"})
+
+    assert await world.refused("CreateNetwork", body) == (
+        400,
+        f"option {key}=isolated: only an internal network can be isolated: add --internal",
+    )
+    await world.ok("CreateNetwork", create_network(internal=True, options={key: "isolated"}))
+    assert world.kept == world.planned
+
+
+@pytest.mark.parametrize(("internal", "gateway"), [(True, "self"), (False, "docker"), (False, "none")])
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_network_without_our_gateway_cannot_be_routed(
+    world: World, version: int, internal: bool, gateway: str
+) -> None:
+    key = f"com.docker.network.bridge.gateway_mode_ipv{version}"
+    body = create_network(internal=internal, options={key: "routed", "mdnp.gateway": gateway})
+
+    assert await world.refused("CreateNetwork", body) == (
+        400,
+        (
+            f"option {key}=routed: this network has no gateway of mdnp's to route by: leave it out, or leave out"
+            " --internal and mdnp.gateway"
+        ),
+    )
+    assert (world.promised, world.kept) == (([], []), {})
+
+
+async def test_an_endpoint_is_guarded_by_what_it_was_given_and_allowed(world: World) -> None:
+    await world.ok("CreateNetwork", create_network())
+
+    await world.ok("CreateEndpoint", create_endpoint(options={"mdnp.allow": "10.1.0.9,fd00::/64"}))
+
+    guard = world.elements("guarded", "macs", "addresses4", "allowed4", "allowed6", "allowed_targets6", "free")
+    assert [line.removeprefix("element bridge mdnp ") for line in guard] == [
+        f'addresses4 {{ "{WEB_LINK}" . 10.1.0.2 }}',
+        f'allowed4 {{ "{WEB_LINK}" . 10.1.0.9 }}',
+        f'allowed6 {{ "{WEB_LINK}" . fd00::/64 }}',
+        f'allowed_targets6 {{ "{WEB_LINK}" . 0xfd000000000000000000000000000000-0xfd00000000000000ffffffffffffffff }}',
+        f'guarded {{ "{WEB_LINK}" }}',
+        f'macs {{ "{WEB_LINK}" . {WEB_MAC} }}',
+    ]
+
+
+async def test_an_endpoint_of_the_same_id_that_is_allowed_something_else_is_a_conflict(world: World) -> None:
+    await world.with_endpoint()
+
+    status, _ = await world.refused("CreateEndpoint", create_endpoint(options={"mdnp.allow": "10.1.0.9"}))
+
+    assert (status, world.kept) == (409, world.planned)
+
+
 # When the kernel refuses.
 
 
-@pytest.mark.parametrize("refused", [f"link add {BRIDGE}", "addr add", "iptables -I", "ip6tables -I"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "nft add table inet",
+        "nft add table bridge",
+        "nft add element inet mdnp bridges",
+        f"link add {BRIDGE}",
+        "addr add",
+        "iptables -I",
+        "ip6tables -I",
+        "sysctl -w net/ipv4/ip_forward",
+        f"sysctl -w net/ipv4/conf/{BRIDGE}/route_localnet",
+    ],
+)
 async def test_a_refusing_kernel_leaves_no_network_behind(world: World, refused: str) -> None:
     refuse(world, refused)
 
     status, words = await world.refused("CreateNetwork", create_network())
 
     assert (status, words.endswith(": refused by the test"), refused in words) == (500, True, True)
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
     world.kernel.refuses = lambda _step: None
     await world.ok("CreateNetwork", create_network())
     assert world.kept == world.planned
 
 
-async def test_a_refusing_kernel_leaves_no_endpoint_behind(world: World) -> None:
+@pytest.mark.parametrize(
+    "refused", [f"ip link add {DB_LINK} ", f'nft add element bridge mdnp guarded {{ "{DB_LINK}" }}']
+)
+async def test_a_refusing_kernel_leaves_no_endpoint_behind(world: World, refused: str) -> None:
     await world.with_endpoint()
-    refuse(world, DB_LINK)
+    refuse(world, refused)
 
     status, words = await world.refused("CreateEndpoint", create_endpoint(DB, "10.1.0.3/24"))
 
-    assert (status, words.startswith(f"ip link add {DB_LINK} ")) == (500, True)
+    assert (status, words.startswith(refused)) == (500, True)
     assert world.promised == ([NET], [WEB])
     assert world.kept == world.planned
     world.kernel.refuses = lambda _step: None
@@ -608,10 +712,33 @@ async def test_a_refusing_kernel_leaves_no_endpoint_behind(world: World) -> None
     assert world.kept == world.planned
 
 
+async def test_without_its_guard_an_endpoint_s_link_is_not_made(world: World) -> None:
+    await world.ok("CreateNetwork", create_network())
+    refuse(world, "nft add element bridge mdnp addresses4")
+
+    await world.refused("CreateEndpoint", create_endpoint())
+
+    assert (world.links, world.taken_on(Veth)) == ([BRIDGE], [])
+
+
+async def test_a_host_s_part_that_the_kernel_refuses_fails_no_endpoint(world: World) -> None:
+    """The network was answered; what became of the host since is repaired beside."""
+    await world.ok("CreateNetwork", create_network())
+    world.kernel.settings["net/ipv4/ip_forward"] = "0"
+    refuse(world, "sysctl -w net/ipv4/ip_forward")
+    world.reconciler.doubt()
+
+    await world.ok("CreateEndpoint", create_endpoint())
+    world.kernel.refuses = lambda _step: None
+    await world.reconciler.converge()
+
+    assert world.kept == world.planned
+
+
 async def test_a_failure_that_is_another_s_fails_no_verb(world: World) -> None:
     await world.with_endpoint()
     world.kernel.vanish(WEB_LINK)
-    refuse(world, WEB_LINK)
+    refuse(world, f"link add {WEB_LINK}")
     world.reconciler.doubt()
 
     await world.ok("CreateEndpoint", create_endpoint(DB, "10.1.0.3/24"))
@@ -628,7 +755,7 @@ async def test_a_bridge_name_that_is_another_s_is_refused_and_left_alone(world: 
         500,
         True,
     )
-    assert (world.promised, world.kept, world.kernel.names) == (([], []), [], {"br0"})
+    assert (world.promised, world.kept, world.kernel.names) == (([], []), {}, {"br0"})
 
 
 async def test_a_removal_that_the_kernel_refuses_is_answered_and_done_later(world: World) -> None:
@@ -638,12 +765,12 @@ async def test_a_removal_that_the_kernel_refuses_is_answered_and_done_later(worl
 
     await world.ok("DeleteEndpoint", on_endpoint())
     await world.ok("DeleteNetwork", on_network())
-    left = world.links
+    left = set(world.kept)
     world.kernel.refuses = lambda _step: None
     await world.reconciler.converge()
 
-    assert left == [BRIDGE, WEB_LINK]
-    assert (world.promised, world.kept) == (([], []), [])
+    assert {("link", BRIDGE), ("link", WEB_LINK), ("table", "inet"), ("table", "bridge")} <= left
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 async def test_a_kernel_that_cannot_be_read_refuses_new_promises_and_keeps_none(world: World) -> None:
@@ -709,7 +836,7 @@ async def test_when_there_is_room_again_all_goes_on(world: World) -> None:
     await world.ok("DeleteEndpoint", on_endpoint())
     await world.ok("DeleteNetwork", on_network())
 
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 # Many at once.
@@ -755,12 +882,6 @@ async def test_a_network_deleted_while_an_endpoint_comes_leaves_nothing(world: W
 
     assert (created.status in (200, 400, 409), deleted.status) == (True, 200)
     assert (world.promised, world.links) == (([], []), [])
-
-
-async def test_a_port_means_nothing_on_an_internal_network(world: World) -> None:
-    await world.with_endpoint(internal=True)
-
-    assert await world.ok("ProgramExternalConnectivity", publish((8080, 80))) == {}
 
 
 async def test_a_repeated_create_makes_true_what_a_refusing_kernel_and_a_full_disk_left(world: World) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from rig.image import IMAGE
+from rig.rootfs import chosen
 from tests.engine.conftest import Story
 
 pytestmark = pytest.mark.engine
@@ -26,6 +27,12 @@ def plugin_env(request: pytest.FixtureRequest) -> Mapping[str, str]:
 
 def ours(story: Story, name: str, *options: str, driver: str = "mdnp") -> None:
     story.docker("network", "create", "-d", driver, "--ipam-driver=mdnp", *options, name)
+
+
+def once(story: Story) -> None:
+    """For what no engine does differently, and each takes a minute for."""
+    if story.engine.version != chosen()[-1]:
+        pytest.skip(f"told once, with engine {chosen()[-1]}: a minute of waiting for a plugin that is away")
 
 
 def subnets(story: Story, name: str) -> list[str]:
@@ -148,7 +155,7 @@ def test_no_automatic_pool_where_everything_is_routed(story: Story) -> None:
 
     assert "no free network is left in 10.0.0.0/8 (/20)" in said
     assert "10.0.0.0/8 (route on eth0)" in said
-    assert story.is_clean()
+    story.must_be_clean()
 
 
 def test_an_engine_restart_keeps_the_pools_right(story: Story) -> None:
@@ -179,6 +186,7 @@ def test_an_engine_that_was_killed_leaks_no_address(story: Story) -> None:
 
 @pytest.mark.collects
 def test_containers_that_go_while_the_plugin_is_down_leak_no_address(story: Story) -> None:
+    once(story)
     ours(story, "mynet", "--subnet=10.77.0.0/24")
     story.container("web")
     story.container("db1")
@@ -188,21 +196,22 @@ def test_containers_that_go_while_the_plugin_is_down_leak_no_address(story: Stor
     story.plugin.start()
 
     story.soon(lambda: story.held("10.77.0.0/24") == {story.address("db1")}, within_s=60)
-    assert story.plugin.cli("gc") == "# all that was handed out is held\n"
+    assert story.plugin.cli("gc") == "# Docker has all that was promised to it\n"
     story.container("again", "--ip=10.77.0.2")
 
 
 @pytest.mark.collects
 def test_a_pool_whose_network_went_while_the_plugin_was_down_is_collected_on_demand(story: Story) -> None:
+    once(story)
     ours(story, "mynet", "--subnet=10.77.0.0/24", driver="bridge")
     story.plugin.stop()
     story.engine.docker("network", "rm", "mynet", timeout=_PATIENT_S)
     story.plugin.start()
-    story.soon(lambda: "would free the pool" in story.plugin.cli("gc", "--plan"), within_s=30)
+    story.soon(lambda: "would free pool mdnp-local/10.77.0.0/24" in story.plugin.cli("gc", "--plan"), within_s=30)
 
     said = story.plugin.cli("gc")
 
-    assert "freed the pool of mdnp-local/10.77.0.0/24" in said
+    assert "freed pool mdnp-local/10.77.0.0/24" in said
     assert story.pools() == []
 
 

@@ -1,15 +1,16 @@
 """What is read from Docker's API, and what is not believed."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import ip_address, ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdnp.engine import EngineUnavailable, Listing
+from mdnp.engine import EngineUnavailable, ListedEndpoint, ListedNetwork, ListedPool, Listing
 from mdnp.engine.api import DockerEngine
 from tests.engine_api.dockerd import CONTAINERS, NETWORKS, Dockerd, running
 
@@ -37,6 +38,8 @@ OURS = {
     "Name": "mynet",
     "Id": "a1" * 32,
     "Driver": "mdnp",
+    "Internal": False,
+    "Options": {"mdnp.guard": "off"},
     "IPAM": {
         "Driver": "mdnp",
         "Options": {},
@@ -105,10 +108,43 @@ async def listed(dockerd: Dockerd) -> Listing:
         return await engine.list()
 
 
-def expected(*subnets: str, **names: list[str]) -> Listing:
+MYNET = "a1" * 32
+OURS_LISTED = ListedNetwork(
+    id=MYNET,
+    name="mynet",
+    driver="mdnp",
+    ipam_driver="mdnp",
+    options={"mdnp.guard": "off"},
+    pools=(
+        ListedPool(
+            ip_network("10.1.0.0/24"),
+            ip_network("10.1.0.64/26"),
+            ip_address("10.1.0.254"),
+            (ip_address("10.1.0.9"), ip_address("10.1.0.10")),
+        ),
+        ListedPool(ip_network("fd00:1::/64")),
+    ),
+)
+WEB_LISTED = ListedEndpoint(
+    id="e5" * 32,
+    network=MYNET,
+    container="web",
+    mac="02:6d:0a:01:00:40",
+    addresses=(ip_interface("10.1.0.64/24"), ip_interface("fd00:1::2/64")),
+)
+
+
+def expected(
+    *subnets: str, networks: Sequence[ListedNetwork] = (), endpoints: Sequence[ListedEndpoint] = (), **names: list[str]
+) -> Listing:
     """`names` have the addresses of each container; those of `nobody` have none."""
     addresses = {ip_address(one): "" if name == "nobody" else name for name, held in names.items() for one in held}
-    return Listing(frozenset(map(ip_network, subnets)), addresses)
+    return Listing(
+        frozenset(map(ip_network, subnets)),
+        addresses,
+        {one.id: one for one in endpoints},
+        {one.id: one for one in networks},
+    )
 
 
 async def test_networks_of_all_drivers_and_all_containers_are_listed(dockerd: Dockerd) -> None:
@@ -117,14 +153,52 @@ async def test_networks_of_all_drivers_and_all_containers_are_listed(dockerd: Do
 
     listing = await listed(dockerd)
 
+    docker0 = ListedPool(ip_network("172.17.0.0/16"), gateway=ip_address("172.17.0.1"))
     assert listing == expected(
         "172.17.0.0/16",
         "10.1.0.0/24",
         "fd00:1::/64",
+        networks=[
+            ListedNetwork(
+                "f0" * 32,
+                "bridge",
+                "default",
+                False,
+                {"com.docker.network.bridge.name": "docker0"},
+                (docker0,),
+                "bridge",
+            ),
+            ListedNetwork("f1" * 32, "host", "default", name="host"),
+            ListedNetwork("f2" * 32, "null", "default", name="none"),
+            OURS_LISTED,
+        ],
+        endpoints=[WEB_LISTED],
         nobody=["172.17.0.1", "10.1.0.254", "10.1.0.9", "10.1.0.10"],
         web=["10.1.0.64", "fd00:1::2", "172.17.0.2"],
     )
     assert dockerd.asked == [("GET", NETWORKS), ("GET", CONTAINERS)]
+
+
+async def test_a_container_that_does_not_run_has_no_endpoint(dockerd: Dockerd) -> None:
+    """Docker keeps the network by name, and the address that its user asked for."""
+    dockerd.says(CONTAINERS, [STOPPED])
+
+    assert (await listed(dockerd)).endpoints == {}
+
+
+async def test_an_internal_network_is_listed_as_one(dockerd: Dockerd) -> None:
+    dockerd.says(NETWORKS, [{**OURS, "Internal": True}])
+
+    assert (await listed(dockerd)).networks == {MYNET: replace(OURS_LISTED, internal=True)}
+
+
+@pytest.mark.parametrize("length", [-1, 33, 99])
+async def test_an_address_is_held_whatever_its_prefix_length_says(dockerd: Dockerd, length: int) -> None:
+    """What a listing does not show would be freed."""
+    settings = {"Networks": {"mynet": {"IPAddress": "10.1.0.64", "IPPrefixLen": length, "EndpointID": "e5" * 32}}}
+    dockerd.says(CONTAINERS, [{"Names": ["/web"], "NetworkSettings": settings}])
+
+    assert list((await listed(dockerd)).addresses) == [ip_address("10.1.0.64")]
 
 
 async def test_an_engine_without_anything_lists_nothing(dockerd: Dockerd) -> None:
@@ -146,7 +220,7 @@ async def test_an_engine_without_anything_lists_nothing(dockerd: Dockerd) -> Non
     ],
 )
 async def test_what_a_network_does_not_say_is_passed_over(dockerd: Dockerd, network: dict[str, Any]) -> None:
-    dockerd.says(NETWORKS, [network, OURS])
+    dockerd.says(NETWORKS, [{"Id": "f0" * 32, **network}, OURS])
     dockerd.says(CONTAINERS, [WEB])
 
     listing = await listed(dockerd)
@@ -154,6 +228,8 @@ async def test_what_a_network_does_not_say_is_passed_over(dockerd: Dockerd, netw
     assert listing == expected(
         "10.1.0.0/24",
         "fd00:1::/64",
+        networks=[ListedNetwork("f0" * 32), OURS_LISTED],
+        endpoints=[WEB_LISTED],
         nobody=["10.1.0.254", "10.1.0.9", "10.1.0.10"],
         web=["10.1.0.64", "fd00:1::2", "172.17.0.2"],
     )
@@ -175,21 +251,25 @@ async def test_what_a_network_does_not_say_is_passed_over(dockerd: Dockerd, netw
 async def test_what_a_container_does_not_say_is_passed_over(dockerd: Dockerd, container: dict[str, Any]) -> None:
     dockerd.says(CONTAINERS, [container, WEB])
 
-    assert await listed(dockerd) == expected(web=["10.1.0.64", "fd00:1::2", "172.17.0.2"])
+    assert await listed(dockerd) == expected(endpoints=[WEB_LISTED], web=["10.1.0.64", "fd00:1::2", "172.17.0.2"])
 
 
 async def test_a_container_without_a_name_holds_its_address(dockerd: Dockerd) -> None:
     """One that is being removed."""
     dockerd.says(CONTAINERS, [{**WEB, "Names": None}])
 
-    assert await listed(dockerd) == expected(nobody=["10.1.0.64", "fd00:1::2", "172.17.0.2"])
+    nameless = replace(WEB_LISTED, container="")
+    assert await listed(dockerd) == expected(endpoints=[nameless], nobody=["10.1.0.64", "fd00:1::2", "172.17.0.2"])
 
 
 async def test_prefix_lengths_and_host_bits_do_no_harm(dockerd: Dockerd) -> None:
     """Swarm writes gateways with a prefix length, old engines kept subnets as they were given."""
     dockerd.says(NETWORKS, [{"IPAM": {"Config": [{"Subnet": "10.1.0.7/24", "Gateway": "10.1.0.1/24"}]}}])
 
-    assert await listed(dockerd) == expected("10.1.0.0/24", nobody=["10.1.0.1"])
+    listing = await listed(dockerd)
+
+    assert listing.subnets == frozenset([ip_network("10.1.0.0/24")])
+    assert list(listing.addresses) == [ip_address("10.1.0.1")]
 
 
 @pytest.mark.parametrize("path", [NETWORKS, CONTAINERS])

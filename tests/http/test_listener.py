@@ -32,7 +32,7 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(path: Path) -> AsyncIterator[Door]:
+async def open_door(path: Path, inherited: socket.socket | None = None) -> AsyncIterator[Door]:
     gate, asked = asyncio.Event(), list[str]()
     arrived: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -43,7 +43,7 @@ async def open_door(path: Path) -> AsyncIterator[Door]:
             await gate.wait()
         return Response(200, f"{method} {target} {len(body)}".encode(), "application/x-test")
 
-    listener = await Listener.open(path, answer, TOO_LARGE)
+    listener = await Listener.open(path, answer, TOO_LARGE, inherited)
     try:
         yield Door(path, listener, gate, asked, arrived)
     finally:
@@ -400,6 +400,28 @@ async def test_a_first_call_that_comes_just_after_the_drain_began_is_answered(do
     connection.close()
 
 
+@pytest.mark.parametrize("parts", [[20, 40], [200, 300], [60, 300_000, 700_000]], ids=["head", "body", "large"])
+async def test_a_call_that_is_only_partly_here_when_the_drain_begins_is_answered(door: Door, parts: list[int]) -> None:
+    """Cut off, it would be repeated without its body."""
+    call = request("/one", bytes(1_000_000))
+    connection = raw(door.path)
+    connection.sendall(request("/zero"))
+    await asked(door, "/zero")
+    assert (await asyncio.to_thread(connection.recv, 65536)).endswith(b"POST /zero 0")
+    start = 0
+    drain = None
+    for end in [*parts, len(call)]:
+        await asyncio.to_thread(connection.sendall, call[start:end])
+        start = end
+        await asyncio.sleep(0.1)
+        drain = drain or asyncio.create_task(door.listener.drain(5))
+
+    assert (await heard(connection)).endswith(b"POST /one 1000000")
+    assert drain is not None
+    await drain
+    connection.close()
+
+
 async def test_while_it_drains_the_next_write_of_a_kept_connection_fails_before_it_is_sent(door: Door) -> None:
     """Go's client repeats a call whole on a new connection if not a byte of it was sent."""
     kept, waiting = raw(door.path), raw(door.path)
@@ -443,13 +465,39 @@ async def test_while_it_drains_whoever_comes_anew_finds_nobody(door: Door) -> No
     await asked(door, "/wait")
 
     drain = asyncio.create_task(door.listener.drain(5))
-    await asyncio.sleep(0.01)
+    for _ in range(100):  # at most a second
+        if door.path.exists():
+            await asyncio.sleep(0.01)
 
     with pytest.raises(FileNotFoundError):
         raw(door.path)
     door.gate.set()
     await drain
     await client.close()
+
+
+async def test_kept_connections_are_closed_before_the_name_goes(door: Door) -> None:
+    """A client that finds its kept connection closed must find somebody to open a new one to."""
+    kept = await Client.connect(door.path)
+    assert await kept.ask("/one") == (200, "POST /one 0")
+    busy = await Client.connect(door.path)
+    busy.send("/wait")
+    await asked(door, "/wait")
+    closed: list[bool] = []
+
+    async def look() -> None:
+        assert await kept.reader.read() == b""
+        closed.append(door.path.exists())
+
+    looking = asyncio.create_task(look())
+    drain = asyncio.create_task(door.listener.drain(5))
+    await asyncio.wait_for(looking, 1)
+    door.gate.set()
+    await drain
+
+    assert closed == [True]
+    await kept.close()
+    await busy.close()
 
 
 async def test_a_socket_of_a_successor_stays(door: Door) -> None:

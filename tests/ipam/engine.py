@@ -4,13 +4,30 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
-from mdnp.engine import EngineUnavailable, Listing
+from mdnp.engine import EngineUnavailable, ListedEndpoint, ListedNetwork, Listing
 
 
-def listing(*subnets: str, held: Mapping[str, str] | Sequence[str] = ()) -> Listing:
-    """`held` are addresses with their container's name, or without any."""
-    names = held if isinstance(held, Mapping) else dict.fromkeys(held, "")
-    return Listing(frozenset(map(ip_network, subnets)), {ip_address(address): name for address, name in names.items()})
+def listing(
+    *subnets: str,
+    held: Mapping[str, str] | Sequence[str] = (),
+    networks: Mapping[str, str] | Sequence[str] = (),
+    endpoints: Mapping[str, str] | Sequence[str] = (),
+) -> Listing:
+    """
+    `held` are addresses with their container's name, or without any, `endpoints` and `networks` their ids
+    likewise.
+    """
+    addresses = {ip_address(address): name for address, name in _named(held).items()}
+    return Listing(
+        frozenset(map(ip_network, subnets)),
+        addresses,
+        {identity: ListedEndpoint(identity, container=name) for identity, name in _named(endpoints).items()},
+        {identity: ListedNetwork(identity, name=name) for identity, name in _named(networks).items()},
+    )
+
+
+def _named(held: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
+    return held if isinstance(held, Mapping) else dict.fromkeys(held, "")
 
 
 async def nothing() -> None:
@@ -38,5 +55,10 @@ class FakeEngine:
         if made is None:
             raise EngineUnavailable("Docker cannot be asked at /run/docker.sock: it does not run")
         return made
+
+    async def version(self) -> str:
+        if self.listings[0] is None:
+            raise EngineUnavailable("Docker cannot be asked at /run/docker.sock: it does not run")
+        return "28.5.2"
 
     async def close(self) -> None: ...

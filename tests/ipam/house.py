@@ -24,23 +24,13 @@ from mdnp.wire.ipam import IpamVerbs
 from mdnp.wire.network import NetworkVerbs
 from mdnp.wire.routes import Routes
 from mdnp.wire.verbs import Answer
-from tests.world import TestedStore
+from tests.world import Clock, TestedStore
 
 Body = Mapping[str, Any]
 State = tuple[tuple[str, ...], Mapping[PoolID, Sequence[Allocation]], Mapping[PoolID, Counts]]
 
 GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
 SUPERNETS = ("base=10.0.0.0/16,size=18", "base=fd00:7::/62,size=64")
-
-
-class Clock:
-    """Stands still until it is set."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class BrittleStore(TestedStore):
@@ -73,7 +63,8 @@ class House:
     async def start(self) -> None:
         self.store = BrittleStore(await SqliteStore.open(self.folder))
         self.ipam = await IpamDriver.open(self.store, self.kernel, self._supernets, self.clock)
-        network = NetworkDriver(self.store, self.kernel, Reconciler(self.store, self.kernel, 3600))
+        reconciler = Reconciler(self.store, self.kernel, 3600)
+        network = NetworkDriver(self.store, self.kernel, reconciler, self.clock)
         interfaces = {"NetworkDriver": NetworkVerbs(network).verbs(), "IpamDriver": IpamVerbs(self.ipam).verbs()}
         self.routes = Routes(interfaces, activated=lambda: None)
 

@@ -1,4 +1,4 @@
-"""What the engine forgot to give back is freed, and nothing else."""
+"""Addresses and pools that the engine forgot to give back are freed, and nothing else."""
 
 import asyncio
 import logging
@@ -9,13 +9,15 @@ from ipaddress import ip_address
 import pytest
 
 from mdnp.engine import EngineUnavailable, Listing
-from mdnp.ipam.collector import Collector
-from mdnp.ipam.orphans import Orphan
+from mdnp.ipam.keeper import AddressKeeper
 from mdnp.model.errors import StoreUnavailable
 from mdnp.model.pool import PoolID
+from mdnp.orphans import Orphan
+from mdnp.orphans.collector import Collector
 from mdnp.store import Change, Drop, Name
 from tests.ipam.engine import FakeEngine, listing
 from tests.ipam.house import House
+from tests.world import Clock
 
 POOL = "mdnp-local/10.1.0.0/24"
 OTHER = "mdnp-local/10.2.0.0/24"
@@ -29,7 +31,7 @@ def collector_of(house: House, *listings: Listing | None) -> tuple[Collector, Fa
     """One that looks twice without a pause, long after everything that is there."""
     house.clock.now += GRACE_S + 1
     engine = FakeEngine(*listings)
-    return Collector(house.store, house.ipam, engine, house.clock, GRACE_S, apart_s=0), engine
+    return Collector([AddressKeeper(house.store, house.ipam)], engine, house.clock, GRACE_S, apart_s=0), engine
 
 
 def told(found: list[Orphan]) -> list[str]:
@@ -46,7 +48,8 @@ async def test_what_is_in_neither_listing_is_freed(house: House) -> None:
     found = await collector.collect()
 
     assert told(found) == [
-        f"address 10.1.0.{last} of pool {POOL} (endpoint {name})" for last, name in ((3, "db"), (4, "old"))
+        f"endpoint 10.1.0.3 of {POOL}",
+        f"endpoint 10.1.0.4 of {POOL}",
     ]
     assert (house.held, engine.asked) == ({POOL: ["10.1.0.1", "10.1.0.2"]}, 2)
 
@@ -107,7 +110,7 @@ async def test_what_is_young_is_not_freed(house: House) -> None:
     await house.address(POOL)
     house.clock.now += GRACE_S
 
-    assert told(await collector.collect()) == [f"address 10.1.0.1 of pool {POOL} (endpoint)"]
+    assert told(await collector.collect()) == [f"endpoint 10.1.0.1 of {POOL}"]
 
     assert (house.held, engine.asked) == ({POOL: ["10.1.0.2"]}, 2)
 
@@ -214,8 +217,8 @@ async def test_a_pool_of_no_network_is_dropped_whatever_its_count_says(house: Ho
     found = await collector.collect()
 
     assert told(found) == [
-        f"address 10.1.0.1 of pool {POOL} (gateway)",
-        f"address 10.1.0.2 of pool {POOL} (endpoint)",
+        f"gateway 10.1.0.1 of {POOL}",
+        f"endpoint 10.1.0.2 of {POOL}",
         f"pool {POOL}",
     ]
     assert (house.holders, house.held) == ({OTHER: 1}, {OTHER: []})
@@ -233,11 +236,49 @@ async def test_unasked_only_pools_that_this_engine_has_listed_are_touched(house:
     third = await collector.collect()
 
     assert [told(found) for found in (first, second, third)] == [
-        [f"address 10.1.0.1 of pool {POOL} (endpoint)"],
+        [f"endpoint 10.1.0.1 of {POOL}"],
         [f"pool {POOL}"],
-        [f"address 10.2.0.1 of pool {OTHER} (endpoint)", f"pool {OTHER}"],
+        [f"endpoint 10.2.0.1 of {OTHER}", f"pool {OTHER}"],
     ]
     assert house.held == {}
+
+
+async def test_unasked_nothing_is_freed_on_the_word_of_a_clock_that_was_just_set(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An address of a start under way is then as old as the clock was wrong."""
+    steady = Clock()
+    engine = FakeEngine(IN_USE)
+    keeper = AddressKeeper(house.store, house.ipam)
+    collector = Collector([keeper], engine, house.clock, GRACE_S, steady=steady, apart_s=0)
+    await house.address(await house.pool())
+    house.clock.now += 3600
+
+    founds = []
+    for passed_s in (0.0, GRACE_S - 1, 1.0):
+        steady.now += passed_s
+        house.clock.now += passed_s
+        founds.append(told(await collector.collect(unasked=True)))
+
+    assert founds == [[], [], [f"endpoint 10.1.0.1 of {POOL}"]]
+    assert caplog.messages[0] == "the clock was set by +3600 s: nothing is freed unasked for 120 s"
+
+
+async def test_a_clock_that_was_set_back_only_delays(house: House) -> None:
+    steady = Clock()
+    collector = Collector(
+        [AddressKeeper(house.store, house.ipam)], FakeEngine(IN_USE), house.clock, GRACE_S, steady=steady, apart_s=0
+    )
+    await house.address(await house.pool())
+    house.clock.now -= 3600
+
+    founds = []
+    for passed_s in (0.0, 3600.0, GRACE_S + 1):
+        steady.now += passed_s
+        house.clock.now += passed_s
+        founds.append(told(await collector.collect(unasked=True)))
+
+    assert founds == [[], [], [f"endpoint 10.1.0.1 of {POOL}"]]
 
 
 async def test_looking_frees_nothing(house: House) -> None:
@@ -248,7 +289,7 @@ async def test_looking_frees_nothing(house: House) -> None:
 
     found = await collector.find()
 
-    assert told(found) == [f"address 10.1.0.1 of pool {POOL} (endpoint)", f"pool {POOL}"]
+    assert told(found) == [f"endpoint 10.1.0.1 of {POOL}", f"pool {POOL}"]
     assert house.state == before
 
 
@@ -294,7 +335,6 @@ async def test_names_that_docker_tells_later_are_kept(house: House) -> None:
 
     await collector.find()
 
-    assert {str(address): name for address, name in collector.names.items()} == {"10.1.0.1": "web", "10.9.0.1": "else"}
     assert [one.pool for one in await house.store.history("web")] == [POOL]
     await house.restart()
     await house.release(POOL, "10.1.0.1")
@@ -335,12 +375,13 @@ async def test_a_name_is_not_given_to_an_address_that_changed_hands_while_docker
 async def test_it_runs_on_whatever_happens_and_says_once_that_docker_cannot_be_asked(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "mdnp.ipam.collector")
+    caplog.set_level(logging.INFO, "mdnp.orphans.collector")
     await house.pool()
     await house.address(POOL)
     house.clock.now += 10
     engine = FakeEngine(None, None, IN_USE, EMPTY)
-    collector = Collector(house.store, house.ipam, engine, house.clock, 0, apart_s=0, interval_s=0)
+    keeper = AddressKeeper(house.store, house.ipam)
+    collector = Collector([keeper], engine, house.clock, 0, apart_s=0, interval_s=0)
 
     dropped = asyncio.Event()
 
@@ -358,7 +399,7 @@ async def test_it_runs_on_whatever_happens_and_says_once_that_docker_cannot_be_a
 
     assert [record.getMessage() for record in caplog.records] == [
         "Docker cannot be asked at /run/docker.sock: it does not run",
-        f"freeing address 10.1.0.1 of pool {POOL} (endpoint): nobody holds it",
+        f"freeing endpoint 10.1.0.1 of {POOL}: nobody has it",
         "Docker can be asked again",
-        f"freeing pool {POOL}: nobody holds it",
+        f"freeing pool {POOL}: nobody has it",
     ]

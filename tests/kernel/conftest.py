@@ -23,3 +23,4 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 async def kernel(ground: Ground) -> AsyncIterator[Kernel]:
     yield ground.kernel
     await ground.kernel.close()
+    ground.close()

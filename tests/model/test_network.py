@@ -7,7 +7,7 @@ import pytest
 from mdnp.model.errors import InvalidParameter
 from mdnp.model.network import Subnet, overlapping, parse_interface, parse_subnet
 from mdnp.model.options import GatewayMode, NetworkOptions
-from tests.world import a_network, a_subnet
+from tests.world import NET, WEB, a_network, a_subnet, an_endpoint
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,37 @@ def test_subnets_that_share_addresses_overlap(
     found = overlapping(map(a_subnet, ours), map(ip_network, theirs))
 
     assert found == (clash and tuple(map(ip_network, clash)))
+
+
+@pytest.mark.parametrize(
+    ("internal", "gateway", "is_way_out", "has_gateway"),
+    [
+        (False, GatewayMode.SELF, True, True),
+        (False, GatewayMode.DOCKER, False, True),
+        (False, GatewayMode.NONE, False, False),
+        (True, GatewayMode.SELF, False, False),
+        (True, GatewayMode.DOCKER, False, False),
+    ],
+)
+def test_traffic_goes_in_and_out_through_our_own_gateway_alone(
+    internal: bool, gateway: GatewayMode, is_way_out: bool, has_gateway: bool
+) -> None:
+    network = a_network(internal=internal, options=NetworkOptions(gateway=gateway))
+
+    assert (network.is_way_out, network.has_gateway) == (is_way_out, has_gateway)
+
+
+def test_the_pools_of_a_family_are_told_apart() -> None:
+    network = a_network(NET, "10.1.0.0/24 10.1.0.1/24", "fd00::/64", "10.2.0.0/24")
+
+    assert [str(one) for one in network.pools(4)] == ["10.1.0.0/24", "10.2.0.0/24"]
+    assert [str(one) for one in network.pools(6)] == ["fd00::/64"]
+
+
+def test_an_endpoint_has_an_address_of_each_family_or_none() -> None:
+    both, one = an_endpoint(WEB, "10.1.0.2/24", "fd00::2/64"), an_endpoint(WEB, "fd00::2/64")
+
+    assert [(str(each.address(4)), str(each.address(6))) for each in (both, one)] == [
+        ("10.1.0.2", "fd00::2"),
+        ("None", "fd00::2"),
+    ]

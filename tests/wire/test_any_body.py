@@ -14,8 +14,10 @@ from tests.wire.test_network import EXAMPLES, VERBS
 from tests.world import (
     NET,
     OTHER_NET,
+    UDP,
     WEB,
     World,
+    binding,
     create_endpoint,
     create_network,
     join,
@@ -52,11 +54,26 @@ WORDS = [
     "none",
     "1500",
     "lab0",
+    "off",
+    "nat-unprotected",
+    "10.9.0.9,10.9.0.0/16,::/0",
+    "::1",
+    "fe80::1%eth0",
     "%d",
     "\0",
     "é" * 20,
     "a" * 5000,
 ]
+FULL = create_network(
+    options={
+        "mdnp.guard": "on",
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+        "com.docker.network.bridge.gateway_mode_ipv4": "routed",
+    }
+)
+PORTS = [binding(80, 8080), binding(81, 8081, 8089, ip="127.0.0.1"), binding(82), binding(53, 53, proto=UDP)]
 scalars = (
     st.none()
     | st.booleans()
@@ -100,7 +117,13 @@ def mutated(draw: st.DrawFn) -> Call:
     verb = draw(st.sampled_from(VERBS))
     body: Any = EXAMPLES[verb]
     if verb == "CreateNetwork":
-        body = draw(st.sampled_from([body, create_network(NET, "10.1.0.0/24 10.1.0.1/24", "fd00::/64 fd00::1/64")]))
+        body = draw(
+            st.sampled_from([body, create_network(NET, "10.1.0.0/24 10.1.0.1/24", "fd00::/64 fd00::1/64"), FULL])
+        )
+    elif verb == "CreateEndpoint":
+        body = draw(st.sampled_from([body, create_endpoint(options={"mdnp.allow": "10.9.0.0/24,fd09::9"})]))
+    elif verb == "ProgramExternalConnectivity":
+        body = draw(st.sampled_from([body, publish(*PORTS), publish(*PORTS, carried=False)]))
     for _ in range(draw(st.integers(0, 2))):
         body = replaced(body, draw(st.sampled_from(list(places(body)))), draw(values))
     return verb, json.dumps(body).encode(errors="replace")
@@ -123,18 +146,18 @@ async def check_well(world: World) -> None:
     assert world.kept == world.planned
     for network in world.promised[0]:
         await world.ok("DeleteNetwork", on_network(network))
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
     for verb, body in (
         ("CreateNetwork", create_network()),
         ("CreateEndpoint", create_endpoint()),
         ("Join", join()),
-        ("ProgramExternalConnectivity", publish()),
+        ("ProgramExternalConnectivity", publish(*PORTS)),
         ("Leave", on_endpoint()),
         ("DeleteEndpoint", on_endpoint()),
         ("DeleteNetwork", on_network()),
     ):
         await world.ok(verb, body)
-    assert (world.promised, world.kept) == (([], []), [])
+    assert (world.promised, world.kept) == (([], []), {})
 
 
 async def say(calls: list[Call], settled: bool) -> None:

@@ -8,12 +8,18 @@ import pytest
 from mdnp.wire.routes import Routes
 from mdnp.wire.verbs import Verb
 from tests.world import (
+    ANY4,
     GENERIC,
     NET,
+    NO_PROXY,
     PORTMAP,
+    SCTP,
+    UDP,
     WEB,
     WEB_MAC,
     World,
+    a_socket,
+    binding,
     create_endpoint,
     create_network,
     join,
@@ -142,6 +148,9 @@ async def test_a_body_that_cannot_be_read_is_refused(world: World, body: bytes) 
         ("Join", "SandboxKey", {}),
         ("ProgramExternalConnectivity", "Options", {PORTMAP: "80"}),
         ("ProgramExternalConnectivity", "Options", {PORTMAP: [{"Port": "80"}]}),
+        ("ProgramExternalConnectivity", "Options", {PORTMAP: [{"Port": 80, "HostPort": 80.5}]}),
+        ("ProgramExternalConnectivity", "Options", {PORTMAP: [{"Port": 80, "HostIP": None}]}),
+        ("ProgramExternalConnectivity", "Options", {PORTMAP: [None]}),
         ("AllocateNetwork", "Options", {"a": 1}),
         ("DiscoverNew", "DiscoveryType", "node"),
     ],
@@ -243,7 +252,7 @@ async def test_an_endpoint_option_that_nobody_knows_is_refused(world: World) -> 
 
     assert await world.refused("CreateEndpoint", create_endpoint(options={"mdnp.rate": "1"})) == (
         400,
-        "unknown option mdnp.rate: known are none",
+        "unknown option mdnp.rate: did you mean mdnp.allow?",
     )
 
 
@@ -339,14 +348,52 @@ async def test_swarm_gets_its_options_back(world: World, options: dict[str, str]
 
 
 async def test_ports_are_named_as_people_write_them(world: World) -> None:
+    """Where they cannot be published."""
+    await world.ok("CreateNetwork", create_network())
+    await world.ok("CreateEndpoint", {**create_endpoint(), "Interface": None})
+    words = [
+        (await world.refused("ProgramExternalConnectivity", publish(one)))[1].partition(": ")[0]
+        for one in (
+            (8080, 80),
+            binding(53, proto=UDP),
+            binding(80, 8080, 8089, ip="127.0.0.1"),
+            binding(9, 99, proto=SCTP, ip="::1"),
+        )
+    ]
+
+    assert words == [
+        "cannot publish 8080:80/tcp",
+        "cannot publish :53/udp",
+        "cannot publish 127.0.0.1:8080-8089:80/tcp",
+        "cannot publish [::1]:99:9/sctp",
+    ]
+
+
+async def test_what_cannot_be_published_is_told_by_status(world: World) -> None:
+    """400 where the request must change, 409 where somebody else has it; 404 would be no method for Docker."""
     await world.with_endpoint()
-    body = publish((8080, 80), (0, 53))
-    body["Options"][PORTMAP][1]["Proto"] = 17
-    body["Options"][PORTMAP].append({"Proto": 99, "Port": 7})
+    world.kernel.taken_ports.add(a_socket(ANY4, 8080))
 
-    _, words = await world.refused("ProgramExternalConnectivity", body)
+    refusals = [
+        await world.refused("ProgramExternalConnectivity", publish(one))
+        for one in (binding(80, 8081, 8080), (8080, 80), binding(80, 8080, 8080), binding(80, 8080, proto=99))
+    ]
 
-    assert words.startswith("publishing ports (8080:80/tcp, :53/udp, :7/99) is not built yet")
+    assert [status for status, _ in refusals] == [400, 409, 409, 400]
+
+
+async def test_whether_it_may_carry_is_read_from_the_engine_s_private_option(world: World) -> None:
+    await world.with_endpoint()
+
+    await world.ok("ProgramExternalConnectivity", publish((8080, 80), carried=False))
+
+    [endpoint] = world.store.promises.endpoints.values()
+    assert [one.carried for one in endpoint.ports] == [False]
+    for value in ("true", 1, None):
+        body = publish((8080, 80))
+        body["Options"][NO_PROXY] = value
+        status, words = await world.refused("ProgramExternalConnectivity", body)
+        assert (status, NO_PROXY in words) == (400, True)
 
 
 @pytest.mark.parametrize(

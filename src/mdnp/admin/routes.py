@@ -2,23 +2,40 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from mdnp.admin import views
+from mdnp.admin.meter import Meter
 from mdnp.engine import EngineUnavailable
-from mdnp.ipam.collector import Collector
+from mdnp.engine.directory import Directory, Names
 from mdnp.ipam.driver import IpamDriver
 from mdnp.model.errors import KernelError, MdnpError, StoreUnavailable
+from mdnp.orphans.collector import Collector
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Store
 
-CONTENT_TYPE = "application/json"
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Look = Callable[[], Awaitable[Answer]]
 
 
 class Admin:
-    """`version` and `settings` are the facts of this process, its effective settings as text."""
+    """
+    `version` and `settings` are the facts of this process, its effective settings as text; `looks` what else is shown,
+    by path ("/metrics").
+    """
 
     def __init__(
         self,
@@ -27,49 +44,82 @@ class Admin:
         reconciler: Reconciler,
         ipam: IpamDriver,
         collector: Collector,
+        directory: Directory,
+        meter: Meter,
         version: str,
         settings: Mapping[str, str],
+        looks: Mapping[str, Look] | None = None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
         self._ipam = ipam
         self._collector = collector
+        self._directory = directory
+        self._meter = meter
         self._version = version
         self._settings = settings
+        self._looks = looks or {}
         self._started = time.monotonic()
 
-    async def answer(self, method: str, path: str) -> tuple[int, bytes]:
+    async def answer(self, method: str, path: str) -> Answer:
         """
-        `path` is /NOUN or /NOUN/NAME. 200 with the view; otherwise {"error": …}: 404 for what is not there, 500 when
-        the kernel cannot be read, 503 for what cannot be done now.
+        `path` is /NOUN or /NOUN/NAME, or that of a look. 200 with the view; otherwise {"error": …}: 404 for
+        what is not there, 500 when the kernel cannot be read, 503 for what cannot be done now.
         """
+        if method == "GET" and path in self._looks:
+            return await self._looks[path]()
         noun, slash, name = path.removeprefix("/").partition("/")
         try:
             view = self._nouns[method, noun, bool(slash)]
         except KeyError:
-            return 404, _json({"error": f"no such path: {method[:8]} {path[:80]}"})
+            return failure(404, f"no such path: {method[:8]} {path[:80]}")
         try:
-            return 200, _json(await view(self, name))
+            return Answer(200, _json(await view(self, name)))
         except MdnpError as error:
-            return _status_of(error), _json({"error": str(error)})
+            return failure(_status_of(error), str(error))
+
+    async def _names(self) -> Names:
+        promises = self._store.promises
+        return await self._directory.names(promises.networks, promises.endpoints)
 
     async def _status(self, _name: str) -> views.View:
-        difference = await self._reconciler.compare()
-        counts = self._ipam.counts()
-        return views.status(self._store.promises, difference, counts, self._version, time.monotonic() - self._started)
+        difference, _ = await self._reconciler.compare()
+        facts = views.Facts(
+            version=self._version,
+            uptime_s=time.monotonic() - self._started,
+            repaired=self._reconciler.repaired,
+            trouble=self._reconciler.trouble,
+            docker=await self._directory.health(),
+            store_trouble=self._store.trouble,
+            orphans=self._collector.left,
+        )
+        return views.status(self._store.promises, await self._names(), difference, self._ipam.counts(), facts)
+
+    async def _repair(self, _name: str) -> views.View:
+        return views.repair(await self._reconciler.repair())
 
     async def _networks(self, _name: str) -> list[views.View]:
-        return views.networks(self._store.promises)
+        return views.networks(self._store.promises, await self._names())
 
     async def _network(self, name: str) -> views.View:
-        return views.network_detail(views.find_network(self._store.promises, name), self._store.promises)
+        names = await self._names()
+        network = views.find_network(self._store.promises, names, name)
+        return views.network_detail(network, self._store.promises, names, await self._meter.flows())
 
     async def _endpoints(self, _name: str) -> list[views.View]:
-        return views.endpoints(self._store.promises)
+        return views.endpoints(self._store.promises, await self._names())
 
     async def _endpoint(self, name: str) -> views.View:
-        endpoint = views.find_endpoint(self._store.promises, name)
-        return views.endpoint_detail(endpoint, self._store.promises, await self._reconciler.compare())
+        names = await self._names()
+        endpoint = views.find_endpoint(self._store.promises, names, name)
+        difference, actual = await self._reconciler.compare()
+        flows = await self._meter.flows()
+        return views.endpoint_detail(
+            endpoint, self._store.promises, names, difference=difference, actual=actual, flows=flows
+        )
+
+    async def _ports(self, _name: str) -> list[views.View]:
+        return views.ports(self._store.promises, await self._names())
 
     async def _pools(self, _name: str) -> list[views.View]:
         return views.pools(self._store.promises, self._ipam.counts())
@@ -78,7 +128,7 @@ class Admin:
         promise = views.find_pool(self._store.promises, name)
         held = self._ipam.allocations()[promise.id]
         counts = self._ipam.counts()[promise.id]
-        return views.pool_detail(promise, counts, held, self._store.promises, self._collector.names)
+        return views.pool_detail(promise, counts, held, self._store.promises, await self._names())
 
     async def _history(self, name: str) -> list[views.View]:
         return views.history(await self._store.history(name))
@@ -101,14 +151,20 @@ class Admin:
         ("GET", "network", True): _network,
         ("GET", "endpoint", False): _endpoints,
         ("GET", "endpoint", True): _endpoint,
+        ("GET", "port", False): _ports,
         ("GET", "pool", False): _pools,
         ("GET", "pool", True): _pool,
         ("GET", "history", True): _history,
         ("GET", "gc", False): _orphans,
         ("POST", "gc", False): _collect,
+        ("POST", "repair", False): _repair,
         ("GET", "config", False): _config,
         ("GET", "version", False): _about,
     }
+
+
+def failure(status: int, reason: str) -> Answer:
+    return Answer(status, _json({"error": reason}))
 
 
 def _status_of(error: MdnpError) -> int:

@@ -1,20 +1,26 @@
 """What operators see, as JSON values. Pure: the command line draws the same values as tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from mdnp.dataplane import naming
+from mdnp.admin.meter import Flow
+from mdnp.dataplane import naming, publishing
 from mdnp.dataplane.steps import Owner
+from mdnp.engine.directory import Health, Names
 from mdnp.ipam.allocator import Counts
-from mdnp.ipam.orphans import Orphan
+from mdnp.kernel import Actual
 from mdnp.model.allocation import Allocation
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import InvalidParameter, NotFound
 from mdnp.model.identity import NetworkID
-from mdnp.model.network import IPAddress, Network
+from mdnp.model.network import Network, Subnet
 from mdnp.model.pool import PoolID, PoolPromise
+from mdnp.model.port import HostSocket, Protocol, Target
+from mdnp.orphans import Orphan
 from mdnp.reconcile import desired
+from mdnp.reconcile.converge import Outcome
 from mdnp.reconcile.diff import Difference
 from mdnp.store import Promises, Tenure
 
@@ -22,57 +28,117 @@ View = dict[str, Any]
 Record = TypeVar("Record", Network, Endpoint, PoolPromise)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """
+    Of the process and what it stands on. `repaired` counts what of ours others had changed and was put back; `trouble`
+    says why what we want is not there, `store_trouble` why the last promise could not be written. `orphans` are those
+    that the last collection found and left.
+    """
+
+    version: str
+    uptime_s: float
+    repaired: int
+    trouble: str
+    docker: Health
+    store_trouble: str = ""
+    orphans: Sequence[Orphan] = ()
+
+
 def status(
-    promises: Promises, difference: Difference, pool_counts: Mapping[PoolID, Counts], version: str, uptime_s: float
+    promises: Promises, names: Names, difference: Difference, pool_counts: Mapping[PoolID, Counts], facts: Facts
 ) -> View:
-    """`drift` are the steps that would make the kernel agree, `lost` what cannot be rebuilt."""
+    """
+    `drift` are the steps that would make the kernel agree, `lost` what cannot be rebuilt. It is healthy if neither is
+    there and promises can be written; Docker may be stopped, and orphans wait for it.
+    """
     counts = _counts(promises, difference)
     return {
-        "version": version,
-        "uptime_s": round(uptime_s, 1),
-        "healthy": not difference.steps and not difference.lost,
-        "networks": [{**network(one, promises), "drift": counts.get(one.id, 0)} for one in promises.networks.values()],
+        "version": facts.version,
+        "uptime_s": round(facts.uptime_s, 1),
+        "repaired": facts.repaired,
+        "trouble": facts.trouble,
+        "healthy": not (difference.steps or difference.lost or facts.store_trouble),
+        "docker": {"version": facts.docker.version, "trouble": facts.docker.trouble},
+        "store": {"trouble": facts.store_trouble},
+        "networks": [
+            {**network(one, promises, names), "drift": counts.get(one.id, 0)} for one in promises.networks.values()
+        ],
+        "endpoints": len(promises.endpoints),
+        "ports": sum(len(one.ports) for one in promises.endpoints.values()),
         "drift": [str(step) for step in difference.steps],
         "lost": [str(owned.object) for owned in difference.lost],
         "nearly_full": [one["id"] for one in pools(promises, pool_counts) if one["nearly_full"]],
+        "orphans": orphans(facts.orphans),
     }
 
 
-def networks(promises: Promises) -> list[View]:
-    return [network(one, promises) for one in promises.networks.values()]
+def repair(outcome: Outcome) -> View:
+    """What was changed, what could not be and why, and what cannot be rebuilt."""
+    return {
+        "steps": [str(step) for step in outcome.steps],
+        "failures": [str(failure.error) for failure in outcome.failures],
+        "lost": [str(owned.object) for owned in outcome.lost],
+    }
 
 
-def network(one: Network, promises: Promises) -> View:
+def networks(promises: Promises, names: Names) -> list[View]:
+    return [network(one, promises, names) for one in promises.networks.values()]
+
+
+def network(one: Network, promises: Promises, names: Names) -> View:
     return {
         "id": one.id,
+        "name": names.networks.get(one.id, ""),
         "kind": one.options.mode.value,
         "bridge": naming.bridge(one),
         "subnets": [
-            {"pool": str(subnet.pool), "gateway": str(subnet.gateway.ip) if subnet.gateway else None}
+            {
+                "pool": str(subnet.pool),
+                "gateway": _gateway(one, subnet),
+            }
             for subnet in one.subnets
         ],
         "mtu": one.mtu,
         "internal": one.internal,
         "gateway": one.options.gateway.value,
         "interface_prefix": one.options.iface_prefix,
+        "routing_ipv4": one.options.routing_ipv4.value,
+        "routing_ipv6": one.options.routing_ipv6.value,
+        "masquerade": one.options.masquerade,
+        "icc": one.options.icc,
+        "guard": one.options.guard,
         "endpoints": sum(endpoint.network_id == one.id for endpoint in promises.endpoints.values()),
     }
 
 
-def network_detail(one: Network, promises: Promises) -> View:
-    on_it = [endpoint_view for endpoint_view in endpoints(promises) if endpoint_view["network"] == one.id]
+def _gateway(one: Network, subnet: Subnet) -> str | None:
+    """Docker before 28 names one for internal networks too; no host bears it there."""
+    return str(subnet.gateway.ip) if one.has_gateway and subnet.gateway else None
+
+
+def network_detail(one: Network, promises: Promises, names: Names, flows: Mapping[str, Flow]) -> View:
+    """What its containers received and sent is the sum of their endpoints that are there now."""
+    on_it = [each for each in promises.endpoints.values() if each.network_id == one.id]
     planned = [str(owned.object) for owned in desired.of_network(one).values()]
-    return {**network(one, promises), "endpoints": on_it, "kernel": planned}
+    return {
+        **network(one, promises, names),
+        **_traffic([flows[name] for each in on_it if (name := naming.host_end(each.id)) in flows]),
+        "endpoints": [endpoint(each, names) for each in on_it],
+        "kernel": planned,
+    }
 
 
-def endpoints(promises: Promises) -> list[View]:
-    return [endpoint(one) for one in promises.endpoints.values()]
+def endpoints(promises: Promises, names: Names) -> list[View]:
+    return [endpoint(one, names) for one in promises.endpoints.values()]
 
 
-def endpoint(one: Endpoint) -> View:
+def endpoint(one: Endpoint, names: Names) -> View:
     return {
         "id": one.id,
+        "container": names.containers.get(one.id, ""),
         "network": one.network_id,
+        "network_name": names.networks.get(one.network_id, ""),
         "addresses": [str(address) for address in one.addresses],
         "mac": one.mac,
         "phase": one.phase.value,
@@ -81,26 +147,104 @@ def endpoint(one: Endpoint) -> View:
     }
 
 
-def endpoint_detail(one: Endpoint, promises: Promises, difference: Difference) -> View:
+def endpoint_detail(
+    one: Endpoint,
+    promises: Promises,
+    names: Names,
+    *,
+    difference: Difference,
+    actual: Actual,
+    flows: Mapping[str, Flow],
+) -> View:
+    """`guard_drops` is None where there is no guard, and no traffic is told of an endpoint without a link."""
+    host_end = naming.host_end(one.id)
     network_of_it = promises.networks[one.network_id]
     planned = [str(owned.object) for owned in desired.of_endpoint(network_of_it, one).values()]
     lost = any(owned.owner == Owner(one.id) for owned in difference.lost)
-    return {**endpoint(one), "bridge": naming.bridge(network_of_it), "kernel": planned, "lost": lost}
+    return {
+        **endpoint(one, names),
+        "bridge": naming.bridge(network_of_it),
+        "allowed": [str(network) for network in one.allowed],
+        "ports": [_port_text(port) for port in _ports(network_of_it, one)],
+        **_traffic([flows[host_end]] if host_end in flows else []),
+        "guard_drops": actual.dropped.get(host_end, 0) if network_of_it.options.guard else None,
+        "kernel": planned,
+        "lost": lost,
+    }
 
 
-def find_network(promises: Promises, name: str) -> Network:
-    """By its id or the beginning of it, or by its bridge."""
-    found = [one for one in promises.networks.values() if _begins(one.id, name) or naming.bridge(one) == name]
+def _traffic(flows: Sequence[Flow]) -> View:
+    return {"received": _one_way(flows, "rx"), "sent": _one_way(flows, "tx")}
+
+
+def _one_way(flows: Sequence[Flow], way: Literal["rx", "tx"]) -> View | None:
+    """As containers see it. The rate is over the time since somebody looked, or over some milliseconds."""
+    if not flows:
+        return None
+    counts = {
+        count: sum(getattr(flow.total, f"{way}_{count}") for flow in flows)
+        for count in ("bytes", "packets", "dropped", "errors")
+    }
+    return {**counts, "bytes_per_s": round(sum(getattr(flow, f"{way}_rate") for flow in flows))}
+
+
+def ports(promises: Promises, names: Names) -> list[View]:
+    """What is published. No host port in a routed network."""
+    return [
+        {"endpoint": one.id, "network": one.network_id, "container": names.containers.get(one.id, ""), **port}
+        for one in promises.endpoints.values()
+        for port in _ports(promises.networks[one.network_id], one)
+    ]
+
+
+def _ports(network_of_it: Network, one: Endpoint) -> list[View]:
+    return [_port(way) for way in publishing.ways_in(network_of_it, one)]
+
+
+def _port(way: publishing.WayIn) -> View:
+    match way:
+        case publishing.Opened(protocol, target):
+            return _port_row(None, protocol, target, "routed")
+        case publishing.Translated(socket, target, _):
+            return _port_row(socket, socket.protocol, target, "nat")
+        case publishing.Carried(socket, target):
+            return _port_row(socket, socket.protocol, target, "proxy")
+
+
+def _port_row(socket: HostSocket | None, protocol: Protocol, target: Target, by: str) -> View:
+    return {
+        "protocol": protocol.value,
+        "host_address": str(socket.address) if socket else None,
+        "host_port": socket.port if socket else None,
+        "address": str(target.address),
+        "port": target.port,
+        "by": by,
+    }
+
+
+def _port_text(port: View) -> str:
+    host = f"{port['host_address']} port {port['host_port']} to " if port["host_port"] else ""
+    return f"{host}{port['address']} port {port['port']}/{port['protocol']} by {port['by']}"
+
+
+def find_network(promises: Promises, names: Names, name: str) -> Network:
+    """By its id or the beginning of it, by Docker's name for it, or by its bridge."""
+    found = [
+        one
+        for one in promises.networks.values()
+        if _begins(one.id, name) or naming.bridge(one) == name or name == names.networks.get(one.id)
+    ]
     return _only(found, "network", name)
 
 
-def find_endpoint(promises: Promises, name: str) -> Endpoint:
-    """By its id or the beginning of it, by its link, or by its address."""
+def find_endpoint(promises: Promises, names: Names, name: str) -> Endpoint:
+    """By its id or the beginning of it, by its container, by its link, or by its address."""
     found = [
         one
         for one in promises.endpoints.values()
         if _begins(one.id, name)
         or naming.host_end(one.id) == name
+        or name == names.containers.get(one.id)
         or any(str(address.ip) == name for address in one.addresses)
     ]
     return _only(found, "endpoint", name)
@@ -150,10 +294,8 @@ def pool(one: PoolPromise, counts: Counts) -> View:
     }
 
 
-def pool_detail(
-    one: PoolPromise, counts: Counts, held: Iterable[Allocation], promises: Promises, names: Mapping[IPAddress, str]
-) -> View:
-    """`names` are the containers that Docker listed last; `endpoint` is None for what no endpoint of ours has."""
+def pool_detail(one: PoolPromise, counts: Counts, held: Iterable[Allocation], promises: Promises, names: Names) -> View:
+    """`endpoint` is None for what no endpoint of ours has."""
     rows = sorted(held, key=lambda allocation: allocation.address)
     return {**pool(one, counts), "addresses": [_allocation(row, promises, names) for row in rows]}
 
@@ -183,18 +325,10 @@ def history(tenures: Iterable[Tenure]) -> list[View]:
 
 
 def orphans(found: Iterable[Orphan]) -> list[View]:
-    return [
-        {
-            "pool": one.pool,
-            "address": str(one.allocation.address) if one.allocation else None,
-            "kind": one.allocation.purpose.kind.value if one.allocation else "pool",
-            "since": _time(one.since),
-        }
-        for one in found
-    ]
+    return [{"kind": one.kind, "name": one.name, "of": one.of or None, "since": _time(one.since)} for one in found]
 
 
-def _allocation(one: Allocation, promises: Promises, names: Mapping[IPAddress, str]) -> View:
+def _allocation(one: Allocation, promises: Promises, names: Names) -> View:
     holder = next(
         (
             endpoint.id
@@ -206,7 +340,7 @@ def _allocation(one: Allocation, promises: Promises, names: Mapping[IPAddress, s
     return {
         "address": str(one.address),
         "kind": one.purpose.kind.value,
-        "name": one.purpose.name or names.get(one.address, ""),
+        "name": one.purpose.name or names.holders.get(one.address, ""),
         "endpoint": holder,
         "since": _time(one.allocated_at),
     }

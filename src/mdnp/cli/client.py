@@ -21,9 +21,10 @@ class Refused(MdnpError):
     """As the daemon says."""
 
 
-def ask(admin_socket: Path, path: str, method: str = "GET") -> Any:
+def ask(admin_socket: Path, path: str, method: str = "GET", limit_s: float = _LIMIT_S) -> Any:
     """The JSON at `path`. Errors: NoDaemon when nobody answers, Refused with the daemon's own words."""
-    status, body = _exchange(admin_socket, f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode())
+    request = f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode()
+    status, body = _exchange(admin_socket, request, limit_s)
     try:
         value = json.loads(body)
     except ValueError as error:
@@ -33,10 +34,10 @@ def ask(admin_socket: Path, path: str, method: str = "GET") -> Any:
     return value
 
 
-def _exchange(admin_socket: Path, request: bytes) -> tuple[int, bytes]:
+def _exchange(admin_socket: Path, request: bytes, limit_s: float) -> tuple[int, bytes]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_LIMIT_S)
+            connection.settimeout(limit_s)
             connection.connect(str(admin_socket))
             connection.sendall(request)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))

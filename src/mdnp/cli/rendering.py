@@ -15,10 +15,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def networks(views: Iterable[Mapping[str, Any]], drift: bool = False) -> str:
-    heads = ["NETWORK", "KIND", "BRIDGE", "SUBNETS", "MTU", "GATEWAY", "ENDPOINTS"] + ["DRIFT"] * drift
+    heads = ["NETWORK", "NAME", "KIND", "BRIDGE", "SUBNETS", "MTU", "GATEWAY", "ENDPOINTS"] + ["DRIFT"] * drift
     rows = [
         [
             one["id"][:SHORT],
+            one["name"] or "-",
             one["kind"],
             one["bridge"],
             ",".join(subnet["pool"] for subnet in one["subnets"]) or "-",
@@ -33,11 +34,12 @@ def networks(views: Iterable[Mapping[str, Any]], drift: bool = False) -> str:
 
 
 def endpoints(views: Iterable[Mapping[str, Any]]) -> str:
-    heads = ["ENDPOINT", "NETWORK", "ADDRESSES", "MAC", "PHASE", "LINK"]
+    heads = ["ENDPOINT", "CONTAINER", "NETWORK", "ADDRESSES", "MAC", "PHASE", "LINK"]
     rows = [
         [
             one["id"][:SHORT],
-            one["network"][:SHORT],
+            one["container"] or "-",
+            one["network_name"] or one["network"][:SHORT],
             ",".join(one["addresses"]) or "-",
             one["mac"],
             one["phase"],
@@ -46,6 +48,25 @@ def endpoints(views: Iterable[Mapping[str, Any]]) -> str:
         for one in views
     ]
     return table(heads, rows)
+
+
+def ports(views: Iterable[Mapping[str, Any]]) -> str:
+    heads = ["CONTAINER", "ENDPOINT", "HOST", "TO", "BY"]
+    rows = [
+        [
+            one["container"] or "-",
+            one["endpoint"][:SHORT],
+            f"{_socket(one['host_address'], one['host_port'])}/{one['protocol']}" if one["host_port"] else "-",
+            f"{_socket(one['address'], one['port'])}/{one['protocol']}",
+            one["by"],
+        ]
+        for one in views
+    ]
+    return table(heads, rows) if rows else "# no port is published"
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def pools(views: Iterable[Mapping[str, Any]]) -> str:
@@ -79,19 +100,43 @@ def history(views: Iterable[Mapping[str, Any]]) -> str:
 
 def orphans(views: Iterable[Mapping[str, Any]], done: str) -> str:
     lines = [
-        f"{done} {one['address'] or 'the pool'} of {one['pool']}: {one['kind']} since {one['since']}" for one in views
+        f"{done} {one['kind']} {one['name']}" + (f" of {one['of']}" if one["of"] else "") + f", since {one['since']}"
+        for one in views
     ]
-    return "\n".join(lines or ["# all that was handed out is held"])
+    return "\n".join(lines or ["# Docker has all that was promised to it"])
 
 
 def status(view: Mapping[str, Any]) -> str:
+    """The networks, what is wrong and what to do, and how all that mdnp stands on is."""
     lines = [networks(view["networks"], drift=True)] if view["networks"] else ["# no networks yet"]
     lines += [f"# drift: {step}" for step in view["drift"]]
+    if view["drift"] and view["trouble"]:
+        lines.append(f"# because: {view['trouble']}")
     lines += [f"# lost: {one}: restart its container" for one in view["lost"]]
     lines += [f"# pool {one} is nearly full: `mdnp pool inspect` shows who holds it" for one in view["nearly_full"]]
-    verdict = "in sync" if view["healthy"] else "NOT in sync"
-    lines.append(f"# mdnp {view['version']}, up {duration(view['uptime_s'])}, {verdict}")
+    if view["orphans"]:
+        lines.append(f"# {len(view['orphans'])} things that Docker does not have: see `mdnp gc --plan`")
+    if view["repaired"]:
+        lines.append(f"# repaired {view['repaired']} things that others had changed")
+    if view["store"]["trouble"]:
+        lines.append(f"# promises cannot be kept: {view['store']['trouble']}")
+    docker = view["docker"]
+    lines.append(f"# Docker {docker['version']}" if docker["version"] else f"# {docker['trouble']}")
+    verdict = "in sync" if view["healthy"] else "NOT in sync" if not view["store"]["trouble"] else "NOT well"
+    count = f"{_number(view['endpoints'], 'endpoint')}, {_number(view['ports'], 'published port')}"
+    lines.append(f"# mdnp {view['version']}, up {duration(view['uptime_s'])}, {count}, {verdict}")
     return "\n".join(lines)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def repair(view: Mapping[str, Any]) -> str:
+    lines = [*view["steps"]]
+    lines += [f"# failed: {one}" for one in view["failures"]]
+    lines += [f"# lost: {one}: restart its container" for one in view["lost"]]
+    return "\n".join(lines or ["# in sync: nothing was to be repaired"])
 
 
 def details(view: Mapping[str, Any]) -> str:

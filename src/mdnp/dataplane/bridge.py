@@ -1,9 +1,9 @@
 """Plans a network of mode bridge: a bridge with the gateway's addresses, and a veth pair for each endpoint."""
 
 from mdnp.dataplane import naming
-from mdnp.dataplane.objects import Accept, Addr, Bridge, Object, Presence, Veth
+from mdnp.dataplane.objects import Addr, Bridge, Object, Presence, Veth
 from mdnp.model.endpoint import Endpoint, Phase
-from mdnp.model.mac import derived_mac
+from mdnp.model.mac import MAC, derived_mac
 from mdnp.model.network import IPInterface, Network
 
 _PRESENCE = {Phase.CREATED: Presence.MUST, Phase.JOINED: Presence.HELD, Phase.LEFT: Presence.MAY}
@@ -11,12 +11,8 @@ _PRESENCE = {Phase.CREATED: Presence.MUST, Phase.JOINED: Presence.HELD, Phase.LE
 
 def plan_network(network: Network) -> tuple[Object, ...]:
     name = naming.bridge(network)
-    gateways = _gateways(network)
-    # A MAC of its own keeps the bridge from taking the lowest of its ports', which would change the gateway's MAC
-    # under the neighbours whenever a container comes or goes.
-    mac = derived_mac(gateways, network.id)
-    bridge = Bridge(name, mac, network.mtu, naming.network_alias(network.id))
-    return (bridge, *(Addr(name, gateway) for gateway in gateways), Accept(4, name), Accept(6, name))
+    bridge = Bridge(name, mac(network), network.mtu, naming.network_alias(network.id))
+    return (bridge, *(Addr(name, gateway) for gateway in _gateways(network)))
 
 
 def plan_endpoint(network: Network, endpoint: Endpoint) -> tuple[Object, ...]:
@@ -29,8 +25,19 @@ def plan_endpoint(network: Network, endpoint: Endpoint) -> tuple[Object, ...]:
             bridge=naming.bridge(network),
             alias=naming.endpoint_alias(endpoint.id),
             presence=_PRESENCE[endpoint.phase],
+            hairpin=bool(endpoint.ports),
         ),
     )
+
+
+def mac(network: Network) -> MAC:
+    """
+    The MAC of a network's bridge, which is its gateway's.
+
+    One of its own keeps the bridge from taking the lowest of its ports', which would change the gateway's MAC under
+    the neighbours whenever a container comes or goes.
+    """
+    return derived_mac(_gateways(network), network.id)
 
 
 def _gateways(network: Network) -> tuple[IPInterface, ...]:

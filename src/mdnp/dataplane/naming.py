@@ -24,6 +24,9 @@ GROUP = int.from_bytes(b"mdnp", "big")
 # for a whole group. "mdnx" in ASCII.
 DOOMED_GROUP = int.from_bytes(b"mdnx", "big")
 
+# Our nft tables, one of family inet and one of family bridge: everything in them is ours.
+TABLE = "mdnp"
+
 # The chain that Docker leaves to others, walked before its own rules, and the comment that says a rule in it is ours.
 FORWARD_CHAIN = "DOCKER-USER"
 RULE_COMMENT = "mdnp"

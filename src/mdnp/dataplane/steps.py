@@ -9,25 +9,39 @@ from dataclasses import dataclass
 from typing import NewType
 
 from mdnp.dataplane.naming import DOOMED_GROUP
-from mdnp.dataplane.objects import Accept, Link, Object
+from mdnp.dataplane.objects import Accept, Element, HostPort, Jump, Link, Object, Rule, Sysctl, Table
 
 # The id of the network or endpoint that a step is for. Only the owner's failure fails a verb.
 Owner = NewType("Owner", str)
 NOBODY = Owner("")
+# For what is the host's as a whole: our tables, forwarding, what Docker's chain must let pass. It is planned with every
+# network and endpoint, and its failure fails a network's creation.
+HOST = Owner("host")
+
+
+Removable = Link | Rule | Table | Element | HostPort
 
 
 @dataclass(frozen=True)
 class Add:
-    """Make an object that is not there. A veth's or bridge's add makes the whole of it, in one message."""
+    """
+    Make an object that is not there. A veth's or bridge's add makes the whole of it, in one message; that of a table
+    its chains and rules, and leaves the elements of a table that was there; that of a rule removes copies of it. When
+    an element leads UDP of a port of the host somewhere, flows that went elsewhere end, as they do when it is deleted.
+    """
 
     object: Object
     owner: Owner
 
     def __str__(self) -> str:
-        program_or_noun, rest = str(self.object).split(" ", 1)
-        if isinstance(self.object, Accept):
-            return f"{program_or_noun} -I {rest}"
-        return f"ip {program_or_noun} add {rest}"
+        match self.object:
+            case Table():
+                return f"nft add {self.object} with its chains and rules"
+            case HostPort():
+                return f"hold {self.object}"
+            case Sysctl():
+                return f"sysctl -w {self.object}"
+        return _command(self.object, "add", "-I")
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,8 @@ class Set:
             words.append("nomaster")
         if not self.was.up:
             words.append("up")
+        if self.link.hairpin is not self.was.hairpin:  # the last: what follows a type are its own options
+            words.append(f"type bridge_slave hairpin {'on' if self.link.hairpin else 'off'}")
         return " ".join(words)
 
 
@@ -59,14 +75,13 @@ class Delete:
     An address never needs it: ours live as long as their bridge and go with it, and others' are not ours to remove.
     """
 
-    object: Link | Accept
+    object: Removable
     owner: Owner
 
     def __str__(self) -> str:
-        program_or_noun, rest = str(self.object).split(" ", 1)
-        if isinstance(self.object, Accept):
-            return f"{program_or_noun} -D {rest}"
-        return f"ip {program_or_noun} del {rest}"
+        if isinstance(self.object, HostPort):
+            return f"let go of {self.object}"
+        return _command(self.object, "del", "-D")
 
 
 @dataclass(frozen=True)
@@ -85,3 +100,16 @@ class Doom:
 
 
 Step = Add | Set | Delete | Doom
+
+
+def _command(what: Object | Link, verb: str, iptables_verb: str) -> str:
+    """The object in the words of the program that makes and removes it."""
+    match what:
+        case Table() | Element():
+            return f"nft {'delete' if verb == 'del' else verb} {what}"
+        case Accept() | Jump():
+            program, rest = str(what).split(" ", 1)
+            return f"{program} {iptables_verb} {rest}"
+        case _:
+            noun, rest = str(what).split(" ", 1)
+            return f"ip {noun} {verb} {rest}"

@@ -2,20 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
 from mdnp.dataplane import naming
-from mdnp.dataplane.steps import Owner
+from mdnp.dataplane.steps import HOST, Owner
 from mdnp.driver.locks import Locks
-from mdnp.driver.requests import Attachment, EndpointRequest, NetworkRequest
+from mdnp.driver.publisher import Publisher
+from mdnp.driver.requests import Attachment, EndpointRequest, NetworkRequest, PublishRequest
 from mdnp.kernel import Kernel, Surroundings
 from mdnp.model.endpoint import Endpoint, Phase
-from mdnp.model.errors import Conflict, InvalidParameter, KernelError, NotFound, StoreUnavailable, Unsupported
+from mdnp.model.errors import Conflict, InvalidParameter, KernelError, NotFound, StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import derived_mac
 from mdnp.model.network import IPAddress, Network, overlapping
-from mdnp.model.options import BRIDGE_NAME, GATEWAY, GatewayMode
+from mdnp.model.options import (
+    BRIDGE_NAME,
+    GATEWAY,
+    GATEWAY_MODE_IPV4,
+    GATEWAY_MODE_IPV6,
+    GatewayMode,
+    Routing,
+)
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Drop, Put, Store
 
@@ -27,12 +35,14 @@ _ETHERNET_MTU = 1500  # where the host has no default route to take one from
 class NetworkDriver:
     """Errors of every verb: MdnpError, its kind saying what the caller may do. Nothing of such a call is left."""
 
-    def __init__(self, store: Store, kernel: Kernel, reconciler: Reconciler) -> None:
+    def __init__(self, store: Store, kernel: Kernel, reconciler: Reconciler, clock: Callable[[], float]) -> None:
         self._store = store
+        self._clock = clock
         self._kernel = kernel
         self._reconciler = reconciler
         self._networks_lock = asyncio.Lock()
         self._locks = Locks()  # by the name of the host end, which endpoints whose ids begin alike would share
+        self._publisher = Publisher(store, kernel, reconciler)
 
     async def create_network(self, request: NetworkRequest) -> None:
         async with self._networks_lock:
@@ -73,14 +83,17 @@ class NetworkDriver:
     async def create_endpoint(self, request: EndpointRequest) -> Endpoint:
         async with self._locks.hold(naming.host_end(request.id)):
             network = self._network(request.network_id)
-            endpoint = _endpoint_of(request)
+            endpoint = _endpoint_of(request, self._clock())
             known = self._store.promises.endpoints.get(request.id)
             if known is not None:
                 await self._converged(_same(known, endpoint))
                 return known
             self._check_names(endpoint)
             _check_addresses(network, endpoint)
-            await self._store.commit(Put(endpoint))
+            followed = self._followed(endpoint)
+            await self._store.commit(*map(Drop, followed), Put(endpoint))
+            if followed:
+                await self._withdrawn(*followed)
             await self._fulfil(endpoint)
             return endpoint
 
@@ -91,7 +104,8 @@ class NetworkDriver:
                 # Its links may have died with the sandbox: only a created endpoint's can be made again.
                 endpoint = replace(endpoint, phase=Phase.CREATED, sandbox="")
                 await self._store.commit(Put(endpoint))
-                await self._converged(endpoint)
+            if endpoint.phase is Phase.CREATED:
+                await self._converged(endpoint)  # the link that Docker is told of must be there
             if (endpoint.phase, endpoint.sandbox) != (Phase.JOINED, sandbox):
                 endpoint = replace(endpoint, phase=Phase.JOINED, sandbox=sandbox)
                 await self._store.commit(Put(endpoint))
@@ -102,7 +116,7 @@ class NetworkDriver:
         async with self._locks.hold(naming.host_end(endpoint_id)):
             endpoint = self._store.promises.endpoints.get(endpoint_id)
             if endpoint is not None and endpoint.phase is Phase.JOINED:
-                await self._store.commit(Put(replace(endpoint, phase=Phase.LEFT)))
+                await self._store.commit(Put(replace(endpoint, phase=Phase.LEFT, ports=())))
                 await self._withdrawn(endpoint)
 
     async def delete_endpoint(self, endpoint_id: EndpointID) -> None:
@@ -114,18 +128,50 @@ class NetworkDriver:
             await self._store.commit(Drop(endpoint))
             await self._withdrawn(endpoint)
 
-    def publish(self, network_id: NetworkID, endpoint_id: EndpointID, ports: tuple[str, ...]) -> None:
+    async def forget_endpoint(self, endpoint: Endpoint) -> None:
+        """Docker does not have it; unless it changed since that was seen."""
+        async with self._locks.hold(naming.host_end(endpoint.id)):
+            if self._store.promises.endpoints.get(endpoint.id) == endpoint:
+                await self._store.commit(Drop(endpoint))
+                await self._withdrawn(endpoint)
+
+    async def forget_network(self, network: Network) -> None:
+        """Docker does not have it; unless an endpoint came to it since that was seen."""
+        async with self._networks_lock:
+            promises = self._store.promises
+            if any(one.network_id == network.id for one in promises.endpoints.values()):
+                return
+            if promises.networks.get(network.id) == network:
+                await self._store.commit(Drop(network))
+                await self._withdrawn(network)
+
+    async def note_listed(self, listed: Set[str]) -> None:
+        """These networks the engine has: what it once had and does not list later, it removed."""
+        async with self._networks_lock:
+            known = self._store.promises.networks.values()
+            new = [replace(one, listed=True) for one in known if one.id in listed and not one.listed]
+            if new:
+                await self._store.commit(*map(Put, new))
+
+    async def publish(self, request: PublishRequest) -> None:
         """
         Docker made this endpoint the sandbox's way out, with these ports to publish on it.
 
-        An internal network has no way in, with Docker's own driver neither: there a port means nothing.
+        A network without a way out has no way in, with Docker's own driver neither: there a port means nothing.
         """
-        self._endpoint(network_id, endpoint_id)
-        if ports and not self._network(network_id).internal:
-            raise Unsupported(
-                f"publishing ports ({', '.join(ports)}) is not built yet for networks with a gateway of mdnp's: create"
-                f" the network with -o {GATEWAY}={GatewayMode.DOCKER}, then Docker publishes them"
-            )
+        async with self._locks.hold(naming.host_end(request.endpoint_id)):
+            network = self._network(request.network_id)
+            endpoint = self._endpoint(request.network_id, request.endpoint_id)
+            if network.is_way_out:
+                await self._publisher.publish(network, endpoint, request)
+
+    async def revoke(self, endpoint_id: EndpointID) -> None:
+        """It is the way out no more. Not every engine says so: Leave and DeleteEndpoint unpublish too."""
+        async with self._locks.hold(naming.host_end(endpoint_id)):
+            endpoint = self._store.promises.endpoints.get(endpoint_id)
+            if endpoint is not None and endpoint.ports:
+                await self._store.commit(Put(replace(endpoint, ports=())))
+                await self._withdrawn(endpoint)
 
     def info(self, network_id: NetworkID, endpoint_id: EndpointID) -> Mapping[str, str]:
         endpoint = self._endpoint(network_id, endpoint_id)
@@ -136,8 +182,9 @@ class NetworkDriver:
         known = self._store.promises.networks.get(request.id)
         surroundings = await self._kernel.surroundings()
         mtu = request.options.mtu or (known.mtu if known else surroundings.underlay_mtu or _ETHERNET_MTU)
-        network = Network(request.id, request.subnets, request.internal, request.options, mtu)
+        network = Network(request.id, request.subnets, request.internal, request.options, mtu, self._clock())
         if known is None:
+            _check_options(network)
             others = list(self._store.promises.networks.values())
             _check_bridge(network, others)
             _check_overlap(network, others)
@@ -163,10 +210,12 @@ class NetworkDriver:
             await self._withdrawn(record)
 
     async def _converged(self, record: Network | Endpoint) -> None:
+        """A network needs what is the host's: our tables, and what lets its traffic pass."""
         outcome = await self._reconciler.converge(Owner(record.id))
-        error = outcome.error_of(Owner(record.id))
-        if error:
-            raise error
+        owners = (HOST, Owner(record.id)) if isinstance(record, Network) else (Owner(record.id),)
+        failure = outcome.failure_of(*owners)
+        if failure:
+            raise failure.error
 
     async def _withdrawn(self, *records: Network | Endpoint) -> None:
         """What is not promised any more goes. What fails here goes later: no promise depends on it."""
@@ -190,6 +239,23 @@ class NetworkDriver:
             raise NotFound(f"endpoint {short(endpoint_id)} is not known on network {short(network_id)}")
         return endpoint
 
+    def _followed(self, endpoint: Endpoint) -> list[Endpoint]:
+        """
+        Endpoints that Docker has forgotten: lost ones whose address it gives to another endpoint of the network now.
+
+        An engine that was killed (28.5) starts containers anew without a word about the endpoints that they had.
+        """
+        known = self._store.promises.endpoints
+        lost = [one for owner in self._reconciler.lost if (one := known.get(EndpointID(owner)))]
+        followed = [
+            one
+            for one in lost
+            if one.network_id == endpoint.network_id and set(one.addresses) & set(endpoint.addresses)
+        ]
+        for one in followed:
+            log.warning("endpoint %s is lost, and Docker gave its address to %s", short(one.id), short(endpoint.id))
+        return followed
+
     def _check_names(self, endpoint: Endpoint) -> None:
         """Two ids that begin alike would share a link name."""
         name = naming.host_end(endpoint.id)
@@ -198,13 +264,14 @@ class NetworkDriver:
                 raise Conflict(f"endpoint {short(endpoint.id)}: its link {name} would be endpoint {other}'s")
 
 
-def _endpoint_of(request: EndpointRequest) -> Endpoint:
+def _endpoint_of(request: EndpointRequest, since: float) -> Endpoint:
     mac = request.mac or derived_mac(request.addresses, request.id)
-    return Endpoint(request.id, request.network_id, mac, request.mac is not None, request.addresses)
+    given = request.mac is not None
+    return Endpoint(request.id, request.network_id, mac, given, request.addresses, allowed=request.allowed, since=since)
 
 
 def _same(known: Endpoint, asked: Endpoint) -> Endpoint:
-    if replace(known, phase=asked.phase, sandbox=asked.sandbox) != asked:
+    if replace(known, phase=asked.phase, sandbox=asked.sandbox, ports=asked.ports) != asked:
         raise Conflict(f"endpoint {short(known.id)} exists already with other settings")
     return known
 
@@ -216,6 +283,19 @@ def _check_addresses(network: Network, endpoint: Endpoint) -> None:
             raise InvalidParameter(f"address {address} is in no subnet of network {short(network.id)}")
         if network.has_gateway and subnet.gateway and subnet.gateway.ip == address.ip:
             raise Conflict(f"address {address} is the gateway's of network {short(network.id)}")
+
+
+def _check_options(network: Network) -> None:
+    """What each option means alone was checked before; here what they mean together."""
+    modes = {GATEWAY_MODE_IPV4: network.options.routing_ipv4, GATEWAY_MODE_IPV6: network.options.routing_ipv6}
+    for key, routing in modes.items():
+        if routing is Routing.ISOLATED and not network.internal:
+            raise InvalidParameter(f"option {key}={routing}: only an internal network can be isolated: add --internal")
+        if routing is Routing.ROUTED and not network.is_way_out:
+            raise InvalidParameter(
+                f"option {key}={routing}: this network has no gateway of mdnp's to route by: leave it out, or leave out"
+                f" --internal and {GATEWAY}"
+            )
 
 
 def _check_bridge(network: Network, others: list[Network]) -> None:
@@ -239,7 +319,7 @@ def _check_overlap(network: Network, others: list[Network]) -> None:
         if clash:
             raise Conflict(
                 f"subnet {clash[0]} overlaps {clash[1]} of network {short(other.id)}: choose another --subnet, or"
-                " remove that network"
+                " remove that network; if Docker does not have it any more, `mdnp gc` does"
             )
 
 

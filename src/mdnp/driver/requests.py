@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC
-from mdnp.model.network import IPAddress, IPInterface, Subnet
+from mdnp.model.network import IPAddress, IPInterface, IPNetwork, Subnet
 from mdnp.model.options import NetworkOptions
+from mdnp.model.port import PortRequest
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,20 @@ class EndpointRequest:
     id: EndpointID
     mac: MAC | None
     addresses: tuple[IPInterface, ...]
+    allowed: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishRequest:
+    """
+    The endpoint is its sandbox's way out now, with these ports to publish. `carried` lets the daemon carry from one
+    family of addresses to the other.
+    """
+
+    network_id: NetworkID
+    endpoint_id: EndpointID
+    ports: tuple[PortRequest, ...]
+    carried: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ Never inside a call: the engine holds locks while it waits for us, and would wai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mdnp.model.errors import MdnpError
-from mdnp.model.network import IPAddress, IPNetwork
+from mdnp.model.network import IPAddress, IPInterface, IPNetwork
 
 
 class EngineUnavailable(MdnpError):
@@ -17,18 +17,56 @@ class EngineUnavailable(MdnpError):
 
 
 @dataclass(frozen=True)
+class ListedPool:
+    """Of a network. The gateway is not listed where we chose it."""
+
+    subnet: IPNetwork
+    sub_pool: IPNetwork | None = None
+    gateway: IPAddress | None = None
+    auxiliary: tuple[IPAddress, ...] = ()
+
+
+@dataclass(frozen=True)
+class ListedNetwork:
+    id: str
+    driver: str = ""
+    ipam_driver: str = ""
+    internal: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    pools: tuple[ListedPool, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ListedEndpoint:
+    """One that a container has now; `container` is its name."""
+
+    id: str
+    network: str = ""
+    container: str = ""
+    mac: str = ""
+    addresses: tuple[IPInterface, ...] = ()
+
+
+@dataclass(frozen=True)
 class Listing:
     """
     The subnets of all Docker networks, of every driver, and all addresses that networks and containers have: gateways,
-    auxiliary ones, endpoints' with the container's name ("" for the others).
+    auxiliary ones, endpoints' with the container's name ("" for the others). Networks and endpoints by id.
     """
 
     subnets: frozenset[IPNetwork]
     addresses: Mapping[IPAddress, str]
+    endpoints: Mapping[str, ListedEndpoint] = field(default_factory=dict)
+    networks: Mapping[str, ListedNetwork] = field(default_factory=dict)
 
 
 class Engine(Protocol):
-    async def list(self) -> Listing:
-        """Errors: EngineUnavailable, in a second at most when nobody answers."""
+    """Errors: EngineUnavailable, in a second at most when nobody answers."""
+
+    async def list(self) -> Listing: ...
+
+    async def version(self) -> str:
+        """Of the engine, as "28.5.2". Quick, however many containers there are."""
 
     async def close(self) -> None: ...

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import msgspec
 
-from mdnp.engine import EngineUnavailable, Listing
+from mdnp.engine import EngineUnavailable, ListedEndpoint, ListedNetwork, ListedPool, Listing
 from mdnp.model.network import IPAddress, IPNetwork
 
 Body = TypeVar("Body")
@@ -23,25 +23,41 @@ _NO_ANSWER = (aiohttp.ClientError, OSError, ValueError, RecursionError)
 
 class IpamConfig(msgspec.Struct):
     Subnet: str = ""
+    IPRange: str = ""
     Gateway: str = ""
     AuxiliaryAddresses: dict[str, str] | None = None
 
 
 class NetworkIpam(msgspec.Struct):
+    Driver: str = ""
     Config: list[IpamConfig] | None = None
 
 
 class DockerNetwork(msgspec.Struct):
+    Id: str = ""
+    Name: str = ""
+    Driver: str = ""
+    Internal: bool = False
+    Options: dict[str, str] | None = None
     IPAM: NetworkIpam | None = None
 
 
 class Attached(msgspec.Struct):
+    NetworkID: str = ""
+    EndpointID: str = ""
     IPAddress: str = ""
+    IPPrefixLen: int = 0
     GlobalIPv6Address: str = ""
+    GlobalIPv6PrefixLen: int = 0
+    MacAddress: str = ""
 
 
 class Settings(msgspec.Struct):
     Networks: dict[str, Attached | None] | None = None
+
+
+class Version(msgspec.Struct):
+    Version: str = ""
 
 
 class Container(msgspec.Struct):
@@ -60,11 +76,21 @@ class DockerEngine:
     async def list(self) -> Listing:
         networks = await self._get("/networks", list[DockerNetwork])
         containers = await self._get("/containers/json?all=true", list[Container])
-        addresses = dict.fromkeys((address for one in networks for address in _of_network(one)), "")
+        listed = {one.Id: _network(one) for one in networks}
+        pools = [pool for one in listed.values() for pool in one.pools]
+        addresses = {address: "" for pool in pools for address in (pool.gateway, *pool.auxiliary) if address}
+        endpoints: dict[str, ListedEndpoint] = {}
         for container in containers:
             name = (container.Names or [""])[0].removeprefix("/")
-            addresses |= dict.fromkeys(_of_container(container), name)
-        return Listing(frozenset(subnet for one in networks for subnet in _subnets(one)), addresses)
+            for one in _attached(container):
+                endpoint = _endpoint(one, name)
+                addresses |= {address.ip: name for address in endpoint.addresses}
+                if endpoint.id:
+                    endpoints[endpoint.id] = endpoint
+        return Listing(frozenset(pool.subnet for pool in pools), addresses, endpoints, listed)
+
+    async def version(self) -> str:
+        return (await self._get("/version", Version)).Version
 
     async def close(self) -> None:
         if self._session is not None:
@@ -84,29 +110,49 @@ class DockerEngine:
             raise EngineUnavailable(f"Docker cannot be asked at {self._socket}: {error}") from error
 
 
-def _subnets(network: DockerNetwork) -> Iterator[IPNetwork]:
-    for config in _configs(network):
-        with contextlib.suppress(ValueError):
-            yield ip_network(config.Subnet, strict=False)
+def _network(network: DockerNetwork) -> ListedNetwork:
+    ipam = network.IPAM or NetworkIpam()
+    pools = (pool for config in ipam.Config or () if (pool := _pool(config)))
+    return ListedNetwork(
+        network.Id, network.Driver, ipam.Driver, network.Internal, network.Options or {}, tuple(pools), network.Name
+    )
 
 
-def _of_network(network: DockerNetwork) -> Iterator[IPAddress]:
-    for config in _configs(network):
-        yield from _parsed(config.Gateway, *(config.AuxiliaryAddresses or {}).values())
+def _pool(config: IpamConfig) -> ListedPool | None:
+    """None for what is no subnet; of the rest what cannot be read is left out."""
+    subnets = list(_networks(config.Subnet))
+    if not subnets:
+        return None
+    return ListedPool(
+        subnets[0],
+        next(_networks(config.IPRange), None),
+        next(_addresses(config.Gateway), None),
+        tuple(_addresses(*(config.AuxiliaryAddresses or {}).values())),
+    )
 
 
-def _configs(network: DockerNetwork) -> list[IpamConfig]:
-    return (network.IPAM.Config if network.IPAM else None) or []
+def _attached(container: Container) -> list[Attached]:
+    networks: Mapping[str, Attached | None] = {}
+    if container.NetworkSettings is not None:
+        networks = container.NetworkSettings.Networks or {}
+    return [one for one in networks.values() if one is not None]
 
 
-def _of_container(container: Container) -> Iterator[IPAddress]:
-    attached: Mapping[str, Any] = (container.NetworkSettings.Networks if container.NetworkSettings else None) or {}
-    for one in attached.values():
-        if one is not None:
-            yield from _parsed(one.IPAddress, one.GlobalIPv6Address)
+def _endpoint(one: Attached, container: str) -> ListedEndpoint:
+    addresses = (
+        ip_interface(f"{address}/{prefix if 0 < prefix <= address.max_prefixlen else address.max_prefixlen}")
+        for text, prefix in ((one.IPAddress, one.IPPrefixLen), (one.GlobalIPv6Address, one.GlobalIPv6PrefixLen))
+        for address in _addresses(text)
+    )
+    return ListedEndpoint(one.EndpointID, one.NetworkID, container, one.MacAddress, tuple(addresses))
 
 
-def _parsed(*texts: str) -> Iterator[IPAddress]:
+def _networks(text: str) -> Iterator[IPNetwork]:
+    with contextlib.suppress(ValueError):
+        yield ip_network(text, strict=False)
+
+
+def _addresses(*texts: str) -> Iterator[IPAddress]:
     for text in texts:
         with contextlib.suppress(ValueError):
             yield ip_address(text.partition("/")[0])

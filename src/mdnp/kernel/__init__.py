@@ -5,28 +5,32 @@ The only room that touches the kernel: it looks, and it takes steps. It decides 
 What is here already on an add with equal content, or gone already on a delete, counts as done.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from mdnp.dataplane.objects import Accept, Addr, Key, Link
-from mdnp.dataplane.steps import Step
+from mdnp.dataplane.objects import Addr, Element, HostPort, Key, Link, Rule, Sysctl, Table
+from mdnp.dataplane.steps import Add, Step
 from mdnp.model.errors import KernelError
 from mdnp.model.network import IPNetwork
 
-Seen = Link | Addr | Accept
+Seen = Link | Addr | Rule | Sysctl | Table | Element | HostPort
 
 
 @dataclass(frozen=True)
 class Actual:
     """
-    What of ours is in the kernel. `chains` are the chains in which an `Accept` can stand; `doomed` says that links
-    wait for `reap`.
+    What of ours is in the kernel. `chains` are those of Docker's that are there for others' rules, `unreached` those of
+    them to which nobody else leads traffic; `doomed` says that links wait for `reap`. `uplinks` are bridges that are
+    not ours and lead to other hosts. `dropped` counts the frames that the guard dropped, by host end.
     """
 
     objects: Mapping[Key, Seen]
     chains: frozenset[Key] = frozenset()
+    unreached: frozenset[Key] = frozenset()
     doomed: bool = False
+    uplinks: frozenset[str] = frozenset()
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,23 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """
+    What went over an endpoint's link since it was made, as its container sees it: `rx` is what the container received,
+    which is what the host end sent. A veth counts as dropped what its other end could not take.
+    """
+
+    rx_bytes: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_bytes: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+
+
+@dataclass(frozen=True)
 class Failure:
     """A step that was not taken, and why."""
 
@@ -58,10 +79,34 @@ class Failure:
     error: KernelError
 
 
+@dataclass(frozen=True)
+class Gone:
+    """A notice: what took this place is not there any more, as the kernel says."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A notice: something of ours may have been changed by somebody else."""
+
+    reason: str
+
+
+Notice = Gone | Doubt
+
+
+def stands_alone(step: Step) -> bool:
+    """Whether a step is tried although one of its owner's failed: a port that is taken says nothing of others."""
+    return isinstance(step, Add) and isinstance(step.object, HostPort)
+
+
 class Kernel(Protocol):
     """
-    Errors: `observe` and `surroundings` raise KernelError. `perform` takes the steps in order, goes on after one that
-    fails, and returns those that failed. A step that was cut off by a crash is seen by the next `observe`.
+    Errors: `observe`, `surroundings`, `traffic` and `local_ports` raise KernelError. `perform` takes the steps in order
+    and returns those that failed: after one that fails it goes on with other owners' steps, while the rest of that
+    owner's stands on what is not there, but for ports. Steps of nft that stand together are one transaction. A step
+    that was cut off by a crash is seen by the next `observe`.
     """
 
     async def observe(self) -> Actual: ...
@@ -69,6 +114,15 @@ class Kernel(Protocol):
     async def surroundings(self) -> Surroundings: ...
 
     async def perform(self, steps: Sequence[Step]) -> tuple[Failure, ...]: ...
+
+    async def local_ports(self) -> range:
+        """The ports from which the host takes one when any will do."""
+
+    async def traffic(self) -> Mapping[str, Traffic]:
+        """Of each host end of ours, by its name; by one dump, beside steps that are taken."""
+
+    async def listen(self, heard: Callable[[Notice], None]) -> None:
+        """Tell of changes from now on. Not of all (legacy iptables tells nothing), and of some that are ours."""
 
     async def reap(self) -> None:
         """Delete the links that `Doom` marked, all at once. Takes about 20 ms, beside other calls."""

@@ -5,13 +5,29 @@ It passes the suite that Linux passes; what it would let through and Linux would
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mdnp.dataplane.objects import Accept, Addr, Bridge, Key, Link, Veth
-from mdnp.dataplane.steps import Add, Delete, Doom, Set, Step
-from mdnp.kernel import Actual, Failure, Seen, Surroundings
-from mdnp.model.errors import KernelError
+from mdnp.dataplane.objects import (
+    Accept,
+    Addr,
+    Bridge,
+    Element,
+    HostPort,
+    Jump,
+    Key,
+    Link,
+    Object,
+    Sysctl,
+    Table,
+    Veth,
+    forward_chain,
+)
+from mdnp.dataplane.rules import FORWARDING
+from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Set, Step
+from mdnp.kernel import Actual, Failure, Notice, Seen, Surroundings, Traffic, stands_alone
+from mdnp.model.errors import InUse, KernelError
+from mdnp.model.port import HostSocket
 
 _NAME_LENGTH = 15
 _MTU_MIN = 68
@@ -20,16 +36,24 @@ _MTU_MAX = 65535
 
 class FakeKernel:
     """
-    `foreign` are names of links that are not ours. `refuses` says for a step whether, and with which words, it fails: a
-    test's way to break things, and `unreadable` the words with which every look fails. `taken` are the steps that were
-    taken, in order; `observed` and `reaped` count.
+    `foreign` are names of links that are not ours, `taken_ports` ports that another process has, `carried` what went
+    over a host end. `refuses` says for a
+    step whether, and with which words, it fails: a test's way to break things, and `unreadable` the words with which
+    every look fails. `taken` are the steps that were taken, in order; `observed` and `reaped` count.
     """
 
     def __init__(self, surroundings: Surroundings | None = None) -> None:
         self.objects: dict[Key, Seen] = {}
         self.sandbox_ends: dict[str, str] = {}
         self.foreign: set[str] = set()
-        self.chains: set[Key] = {Accept(4, "").chain, Accept(6, "").chain}
+        self.taken_ports: set[HostSocket] = set()
+        self.settings: dict[str, str] = dict.fromkeys(FORWARDING.values(), "0")
+        self.uplinks: frozenset[str] = frozenset()
+        self.dropped: dict[str, int] = {}
+        self.carried: dict[str, Traffic] = {}
+        self.heard: Callable[[Notice], None] = lambda _notice: None
+        self.chains: set[Key] = {forward_chain(4), forward_chain(6)}
+        self.unreached: set[Key] = set()
         self.refuses: Callable[[Step], str | None] = lambda _step: None
         self.taken: list[Step] = []
         self.unreadable = ""
@@ -42,7 +66,16 @@ class FakeKernel:
         await asyncio.sleep(0)
         self._check_readable()
         self.observed += 1
-        return Actual(dict(self.objects), frozenset(self.chains), bool(self._doomed))
+        settings = [Sysctl(name, value) for name, value in self.settings.items()]
+        objects = self.objects | {one.key: one for one in settings}
+        return Actual(
+            objects,
+            frozenset(self.chains),
+            frozenset(self.unreached & self.chains),
+            bool(self._doomed),
+            self.uplinks,
+            dict(self.dropped),
+        )
 
     async def surroundings(self) -> Surroundings:
         await asyncio.sleep(0)
@@ -51,7 +84,30 @@ class FakeKernel:
 
     async def perform(self, steps: Sequence[Step]) -> tuple[Failure, ...]:
         await asyncio.sleep(0)
-        return tuple(failure for step in steps if (failure := self._attempt(step)))
+        failures: list[Failure] = []
+        failed: dict[Owner, KernelError] = {}
+        for step in steps:
+            skipped = step.owner in failed and not stands_alone(step)
+            failure = Failure(step, failed[step.owner]) if skipped else self._attempt(step)
+            if failure:
+                failures.append(failure)
+                if step.owner != NOBODY:
+                    failed.setdefault(step.owner, failure.error)
+        return tuple(failures)
+
+    async def local_ports(self) -> range:
+        await asyncio.sleep(0)
+        self._check_readable()
+        return range(32768, 61000)
+
+    async def traffic(self) -> Mapping[str, Traffic]:
+        await asyncio.sleep(0)
+        self._check_readable()
+        return {name: self.carried.get(name, Traffic()) for name in self.links if name in self.sandbox_ends}
+
+    async def listen(self, heard: Callable[[Notice], None]) -> None:
+        await asyncio.sleep(0)
+        self.heard = heard
 
     async def reap(self) -> None:
         await asyncio.sleep(0)
@@ -77,6 +133,7 @@ class FakeKernel:
         """A link disappears, as when somebody deletes it or its sandbox dies."""
         self.objects.pop(("link", name), None)
         self.sandbox_ends.pop(name, None)
+        self.settings = {key: value for key, value in self.settings.items() if f"/conf/{name}/" not in key}
         for key, one in list(self.objects.items()):
             if isinstance(one, Addr) and one.link == name:
                 del self.objects[key]
@@ -91,23 +148,44 @@ class FakeKernel:
         words = self.refuses(step) or self._refusal(step)
         if words:
             return Failure(step, KernelError(f"{step}: {words}"))
+        if isinstance(step, Add) and isinstance(step.object, HostPort) and self._is_taken(step.object):
+            return Failure(step, InUse(f"{step.object.socket} is in use by another process"))
         self._take(step)
         self.taken.append(step)
         return None
 
     def _refusal(self, step: Step) -> str | None:
         """Why Linux would refuse, or None."""
+        refused: str | None = None
         match step:
             case Add(Bridge() | Veth() as wanted):
-                return self._refused_values(wanted.link()) or self._refused_names(wanted)
+                refused = self._refused_values(wanted.link()) or self._refused_names(wanted)
             case Add(Addr(link=needed)) | Set(Link(name=needed)) if needed not in self.links:
-                return "No such device"
+                refused = "No such device"
             case Set(Link() as link):
-                return self._refused_values(link)
-            case Add(Accept(chain=chain)) if chain not in self.chains:
-                return "iptables: No chain/target/match by that name."
-            case _:
-                return None
+                refused = self._refused_values(link)
+            case Add(Accept(chain=chain) | Jump(chain=chain)) if chain not in self.chains:
+                refused = "iptables: No chain/target/match by that name."
+            case Add(Element() as element):
+                refused = self._refused_element(element)
+            case Add(Sysctl(name=name)):
+                refused = self._refused_setting(name)
+        return refused
+
+    def _is_taken(self, port: HostPort) -> bool:
+        held = [one.socket for one in self.objects.values() if isinstance(one, HostPort) and one != port]
+        return any(port.socket.clashes(other) for other in (*held, *self.taken_ports))
+
+    def _refused_element(self, element: Element) -> str | None:
+        if ("table", element.family) not in self.objects:
+            return "nft: No such file or directory"
+        there = self.objects.get(element.key)
+        return "nft: Could not process rule: File exists" if there not in (None, element) else None
+
+    def _refused_setting(self, name: str) -> str | None:
+        """Those of a link are there while it is."""
+        link = name.partition("/conf/")[2].partition("/")[0]
+        return None if name in self.settings or link in self.links else f"/proc/sys/{name}: No such file or directory"
 
     def _refused_values(self, link: Link) -> str | None:
         if link.master and link.master not in self.links:
@@ -129,15 +207,33 @@ class FakeKernel:
 
     def _take(self, step: Step) -> None:
         match step:
-            case Add(Bridge() | Veth() as wanted):
-                self.objects[wanted.key] = wanted.link()
-                if isinstance(wanted, Veth):
-                    self.sandbox_ends[wanted.host_end] = wanted.sandbox_end
-            case Add(Addr() | Accept() as one) | Set(Link() as one):
-                self.objects[one.key] = one
+            case Add(one):
+                self._add(one)
+            case Set(link):
+                self.objects[link.key] = link
             case Doom(link) if self.objects.pop(link.key, None):
                 self._doomed.add(link.name)
             case Delete(Link() as link):
                 self.vanish(link.name)
-            case Delete(Accept() as rule):
-                self.objects.pop(rule.key, None)
+            case Delete(Table() as table):
+                self.flush(table)
+            case Delete(Accept() | Jump() | Element() | HostPort() as gone):
+                self.objects.pop(gone.key, None)
+
+    def _add(self, one: Object) -> None:
+        match one:
+            case Bridge() | Veth():
+                self.objects[one.key] = one.link()
+                if isinstance(one, Veth):
+                    self.sandbox_ends[one.host_end] = one.sandbox_end
+            case Sysctl(name, value):
+                self.settings[name] = value
+            case _:
+                self.objects[one.key] = one
+
+    def flush(self, table: Table) -> None:
+        """A table disappears, with all that is in it."""
+        self.objects.pop(table.key, None)
+        for key, one in list(self.objects.items()):
+            if isinstance(one, Element) and one.family == table.family:
+                del self.objects[key]

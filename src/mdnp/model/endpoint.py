@@ -1,11 +1,12 @@
 """An endpoint, and the phases of its life."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC
-from mdnp.model.network import IPInterface
+from mdnp.model.network import IPAddress, IPInterface, IPNetwork
+from mdnp.model.port import Publication
 
 
 class Phase(StrEnum):
@@ -24,7 +25,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What this host promised about an endpoint. `mac_given` says that Docker chose the MAC, not we."""
+    """
+    What this host promised about an endpoint. `mac_given` says that Docker chose the MAC, not we; `allowed` are the
+    networks that it may use besides its addresses. `since` is when it was promised, in seconds since the epoch.
+    """
 
     id: EndpointID
     network_id: NetworkID
@@ -33,3 +37,10 @@ class Endpoint:
     addresses: tuple[IPInterface, ...]
     phase: Phase = Phase.CREATED
     sandbox: str = ""
+    allowed: tuple[IPNetwork, ...] = ()
+    ports: tuple[Publication, ...] = ()
+    since: float = field(default=0.0, compare=False)
+
+    def address(self, version: int) -> IPAddress | None:
+        """Its address of a family, 4 or 6."""
+        return next((one.ip for one in self.addresses if one.version == version), None)

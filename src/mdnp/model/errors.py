@@ -29,5 +29,13 @@ class KernelError(MdnpError):
     """The kernel refused a step."""
 
 
+class InUse(KernelError):
+    """Somebody else has it; take another, or make them let go."""
+
+
 class StoreUnavailable(MdnpError):
     """The promise could not be written down; try again when the disk has been mended."""
+
+
+class Damaged(StoreUnavailable):
+    """What is on disk cannot be read; put it aside and begin anew with what can be recovered."""

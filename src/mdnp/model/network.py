@@ -1,7 +1,7 @@
 """A network, as Docker asked for it and as this host promised it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -36,18 +36,32 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Network:
-    """What this host promised about a network. `mtu` is in bytes, decided when the network is made and then kept."""
+    """
+    What this host promised about a network. `mtu` is in bytes, decided when the network is made and then kept. `since`
+    is when it was promised, in seconds since the epoch; `listed` says that the engine has named it since.
+    """
 
     id: NetworkID
     subnets: tuple[Subnet, ...]
     internal: bool
     options: NetworkOptions
     mtu: int
+    since: float = field(default=0.0, compare=False)
+    listed: bool = field(default=False, compare=False)
 
     @property
     def has_gateway(self) -> bool:
         """Whether the host stands in the network with the gateway's address."""
         return needs_gateway(self.options, self.internal)
+
+    @property
+    def is_way_out(self) -> bool:
+        """Whether traffic goes in and out through our gateway."""
+        return not self.internal and self.options.gateway is GatewayMode.SELF
+
+    def pools(self, version: int) -> list[IPNetwork]:
+        """The pools of a family, 4 or 6."""
+        return [subnet.pool for subnet in self.subnets if subnet.pool.version == version]
 
     def subnet_of(self, address: IPInterface) -> Subnet | None:
         return next((subnet for subnet in self.subnets if address.ip in subnet.pool), None)

@@ -6,10 +6,12 @@ refused with the nearest known one, a known one whose value asks for what is not
 an option that is accepted and ignored is a lie that is found at three in the morning.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import TypeVar
 
 from mdnp.model.errors import InvalidParameter, MdnpError, Unsupported
@@ -19,6 +21,15 @@ BRIDGE_NAME = "com.docker.network.bridge.name"
 IFACE_PREFIX = "com.docker.network.container_iface_prefix"
 MODE = "mdnp.mode"
 GATEWAY = "mdnp.gateway"
+GUARD = "mdnp.guard"
+ALLOW = "mdnp.allow"
+
+_BRIDGE = "com.docker.network.bridge."
+ICC = f"{_BRIDGE}enable_icc"
+MASQUERADE = f"{_BRIDGE}enable_ip_masquerade"
+HOST_BINDING = f"{_BRIDGE}host_binding_ipv4"
+GATEWAY_MODE_IPV4 = f"{_BRIDGE}gateway_mode_ipv4"
+GATEWAY_MODE_IPV6 = f"{_BRIDGE}gateway_mode_ipv6"
 
 # IPv4 needs 68 bytes (RFC 791); a veth and a bridge take no more than 65535.
 MTU_RANGE = range(68, 65536)
@@ -41,6 +52,14 @@ class GatewayMode(StrEnum):
     NONE = "none"  # nobody
 
 
+class Routing(StrEnum):
+    """How one family of addresses goes in and out through our gateway (Docker's gateway modes)."""
+
+    NAT = "nat"  # masqueraded on the way out, published ports of the host on the way in
+    ROUTED = "routed"  # as it is: the container's own address, on which published ports are open
+    ISOLATED = "isolated"  # not at all; for internal networks
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """A network's options, parsed. Fields that are None were not given."""
@@ -50,31 +69,54 @@ class NetworkOptions:
     mtu: int | None = None
     bridge_name: str | None = None
     iface_prefix: str = "eth"
+    icc: bool = True
+    masquerade: bool = True
+    host_binding: IPv4Address | None = None
+    routing_ipv4: Routing = Routing.NAT
+    routing_ipv6: Routing = Routing.NAT
+    guard: bool = True
+
+    def routing(self, version: int) -> Routing:
+        return self.routing_ipv4 if version == 4 else self.routing_ipv6
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """What a user wrote with `--driver-opt`: the networks that the endpoint may use besides its addresses."""
+
+    allowed: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 def parse_network_options(given: Mapping[str, object]) -> NetworkOptions:
     """`given` is Docker's `com.docker.network.generic` map. Every fault is told at once."""
-    faults: list[MdnpError] = []
-    fields: dict[str, object] = {}
-    for key, value in given.items():
-        try:
-            if key not in _NETWORK_OPTIONS:
-                raise _unknown(key, _NETWORK_OPTIONS)
-            field, parse = _NETWORK_OPTIONS[key]
-            fields[field] = parse(_Option(key, value))
-        except MdnpError as fault:
-            faults.append(fault)
-    _raise(faults)
+    fields = _parsed(given, _NETWORK_OPTIONS)
     fields.pop(_CHECKED_ONLY, None)
     return NetworkOptions(**fields)  # type: ignore[arg-type]  # each parser returns its field's type
 
 
-def check_endpoint_options(given: Mapping[str, object]) -> None:
-    """Refuse what a user wrote with `--driver-opt` and nobody knows. The engine's own keys pass: it may add more."""
-    _raise([_unknown(key, ENDPOINT_OPTIONS) for key in given if not key.startswith(_ENGINE_ENDPOINT_KEYS)])
+def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
+    """`given` are the options of CreateEndpoint. The engine's own keys among them pass: it may add more."""
+    ours = {key: value for key, value in given.items() if not key.startswith(_ENGINE_ENDPOINT_KEYS)}
+    return EndpointOptions(**_parsed(ours, _ENDPOINT_OPTIONS))  # type: ignore[arg-type]  # as above
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _parsed(given: Mapping[str, object], known: "Mapping[str, _Known]") -> dict[str, object]:
+    """The fields that are given. Every fault is told at once."""
+    faults: list[MdnpError] = []
+    fields: dict[str, object] = {}
+    for key, value in given.items():
+        try:
+            if key not in known:
+                raise _unknown(key, known)
+            field, parse = known[key]
+            fields[field] = parse(_Option(key, value))
+        except MdnpError as fault:
+            faults.append(fault)
+    _raise(faults)
+    return fields
 
 
 @dataclass(frozen=True)
@@ -120,11 +162,12 @@ def _mtu(option: _Option) -> int:
 
 
 def _link_name(option: _Option, limit: int = LINK_NAME_LENGTH) -> str:
-    # The kernel's rule (dev_valid_name): no '/', no ':', no space, not "." or "..". We ask for printable ASCII too.
+    # The kernel's rule (dev_valid_name): no '/', no ':', no space, not "." or "..". We ask for printable ASCII too, and
+    # for nothing that iptables (+) and nft (*) take for a wildcard, or a quote.
     name = option.text
-    plain = name.isascii() and name.isprintable() and not set(name) & set("/: %") and name not in (".", "..")
+    plain = name.isascii() and name.isprintable() and not set(name) & set("/: %+*\"'\\") and name not in (".", "..")
     if not (plain and 1 <= len(name) <= limit):
-        raise option.refuse(f"a link name of 1 to {limit} characters, without '/', ':', '%' and spaces")
+        raise option.refuse(f"a link name of 1 to {limit} characters, without any of /:%+*\"'\\ and spaces")
     return name
 
 
@@ -148,32 +191,66 @@ def _unbuilt(option: _Option) -> object:
     raise Unsupported(f"option {option.key}={option.text[:80]}: not built yet in this version; leave it out")
 
 
-def _only(accepted: str) -> Callable[[_Option], object]:
-    """A parser for an option of which just one value is true today, and the others are not built."""
+def _flag(option: _Option) -> bool:
+    """As Docker's own drivers read it (strconv.ParseBool)."""
+    if option.text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if option.text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise option.refuse("true or false")
 
-    def parse(option: _Option) -> object:
-        return accepted if option.text == accepted else _unbuilt(option)
 
-    return parse
+def _switch(option: _Option) -> bool:
+    if option.text not in ("on", "off"):
+        raise option.refuse("on or off")
+    return option.text == "on"
+
+
+def _host_binding(option: _Option) -> IPv4Address:
+    try:
+        return IPv4Address(option.text)
+    except ValueError:
+        raise option.refuse("an IPv4 address of the host") from None
+
+
+def _zoneless(text: str) -> str:
+    if "%" in text:  # which ipaddress takes for a part of the address, and nft does not
+        raise ValueError("a network has no zone")
+    return text
+
+
+def _networks(option: _Option) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        # By comma or space: docker's command line takes a comma for the end of a --driver-opt.
+        given = [ip_network(_zoneless(one)) for one in re.split(r"\s*[,\s]\s*", option.text.strip())]
+        # Networks within each other as one: a set of the kernel's takes no intervals that overlap.
+        return (
+            *collapse_addresses(one for one in given if isinstance(one, IPv4Network)),
+            *collapse_addresses(one for one in given if isinstance(one, IPv6Network)),
+        )
+    except ValueError as error:
+        raise InvalidParameter(
+            f"{option.refuse('addresses or networks as 10.1.0.9,10.2.0.0/24')} ({str(error)[:80]})"
+        ) from None
 
 
 _CHECKED_ONLY = "-"  # the field of options that are checked and then mean nothing
-_BRIDGE = "com.docker.network.bridge."
+_Known = tuple[str, Callable[[_Option], object]]
 
-_NETWORK_OPTIONS: dict[str, tuple[str, Callable[[_Option], object]]] = {
+_NETWORK_OPTIONS: dict[str, _Known] = {
     MODE: ("mode", _choice(Mode, "overlay", "macvlan")),
     GATEWAY: ("gateway", _choice(GatewayMode)),
     MTU: ("mtu", _mtu),
     BRIDGE_NAME: ("bridge_name", _link_name),
     IFACE_PREFIX: ("iface_prefix", _iface_prefix),
     "mdnp.segment": (_CHECKED_ONLY, _unbuilt),
-    "mdnp.guard": (_CHECKED_ONLY, _only("off")),
+    GUARD: ("guard", _switch),
     "mdnp.multicast": (_CHECKED_ONLY, _unbuilt),
-    f"{_BRIDGE}enable_icc": (_CHECKED_ONLY, _only("true")),
-    f"{_BRIDGE}enable_ip_masquerade": (_CHECKED_ONLY, _only("false")),
-    f"{_BRIDGE}host_binding_ipv4": (_CHECKED_ONLY, _unbuilt),
-    f"{_BRIDGE}gateway_mode_ipv4": (_CHECKED_ONLY, _unbuilt),
-    f"{_BRIDGE}gateway_mode_ipv6": (_CHECKED_ONLY, _unbuilt),
+    ICC: ("icc", _flag),
+    MASQUERADE: ("masquerade", _flag),
+    HOST_BINDING: ("host_binding", _host_binding),
+    GATEWAY_MODE_IPV4: ("routing_ipv4", _choice(Routing, "nat-unprotected")),
+    GATEWAY_MODE_IPV6: ("routing_ipv6", _choice(Routing, "nat-unprotected")),
     "parent": (_CHECKED_ONLY, _unbuilt),
     "macvlan_mode": (_CHECKED_ONLY, _unbuilt),
     "encrypted": (_CHECKED_ONLY, _unbuilt),
@@ -185,4 +262,4 @@ _ENGINE_ENDPOINT_KEYS = (
     "com.docker.network.portmap",
     "com.docker.network.driver.private.",
 )
-ENDPOINT_OPTIONS: tuple[str, ...] = ()
+_ENDPOINT_OPTIONS: dict[str, _Known] = {ALLOW: ("allowed", _networks)}

@@ -2,30 +2,37 @@
 `Reconciler.converge`: the one function that makes the kernel agree with the store.
 
 A verb calls it for its own records, the start and the timer for everything; undo is to take a promise back and call it
-again. What the kernel looks like is remembered, and read anew only in doubt: reading everything takes a quarter of a
-millisecond per link, which a container's start must not pay for all the others.
+again. What the kernel looks like is remembered, and read anew only in doubt: reading everything takes a tenth of a
+millisecond per endpoint, which a container's start must not pay for all the others.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from mdnp.dataplane.objects import Key
-from mdnp.dataplane.steps import Add, Doom, Owner, Step
-from mdnp.kernel import Failure, Kernel
-from mdnp.model.errors import KernelError
+from mdnp.dataplane.objects import Jump, Key
+from mdnp.dataplane.steps import HOST, Add, Delete, Doom, Owner, Step
+from mdnp.kernel import Actual, Doubt, Failure, Gone, Kernel, Notice
+from mdnp.measures import Measures
+from mdnp.model.errors import InUse, KernelError
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.reconcile import desired
 from mdnp.reconcile.desired import Desired, Owned
 from mdnp.reconcile.diff import Difference, diff
 from mdnp.reconcile.memory import Memory
+from mdnp.reconcile.plans import Plans
+from mdnp.reconcile.wanted import Wanted
 from mdnp.store import Store
 
 log = logging.getLogger(__name__)
 
 # Veths that are dropped within this time die together (a deletion waits 17 ms in the kernel, for one or for a hundred).
 _GATHER_S = 0.005
+# From a notice to a look at it: who changes a firewall makes many changes in a row (Docker takes its jump to
+# DOCKER-USER out and puts it in again), and what is only half of them is no reason to act.
+_SETTLE_S = 0.1
 # What nobody tells us of is found this often: legacy iptables sends no notice of a flush.
 CHECK_INTERVAL_S = 30.0
 
@@ -38,22 +45,41 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     lost: tuple[Owned, ...] = ()
 
-    def error_of(self, owner: Owner) -> KernelError | None:
-        return next((failure.error for failure in self.failures if failure.step.owner == owner), None)
+    def failure_of(self, *owners: Owner) -> Failure | None:
+        return next((failure for failure in self.failures if failure.step.owner in owners), None)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether what failed may be due to a change behind our back. That others have what we want is known then."""
+        return any(not isinstance(failure.error, InUse) for failure in self.failures)
 
 
 class Reconciler:
     """One for each daemon. `run` runs beside it: it repairs what drifts, and buries what a verb left to die."""
 
-    def __init__(self, store: Store, kernel: Kernel, check_interval_s: float = CHECK_INTERVAL_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Kernel,
+        check_interval_s: float = CHECK_INTERVAL_S,
+        measures: Measures | None = None,
+    ) -> None:
         self._store = store
         self._kernel = kernel
+        self._measures = measures or Measures()
         self._check_interval_s = check_interval_s
         self._memory: Memory | None = None
-        self._desired: dict[Key, Owned] = {}
-        self._keys: dict[Owner, list[Key]] = {}
+        self._wanted = Wanted()
+        self._plans = Plans()
         self._doomed: set[Key] = set()
-        self._trouble = ""
+        self._listens = False
+        self._heard: list[Notice] = []
+        self.trouble = ""  # why what we want is not there, as of the last attempt
+        self.drift = 0  # steps that failed and are still needed, as of the last attempt
+        self._dropped: Mapping[str, int] = {}
+        self._lost: set[Owner] = set()
+        self._in_step = False  # everything was looked at once
+        self.repaired = 0  # places where others had changed something
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -66,16 +92,60 @@ class Reconciler:
         kernel cannot be read.
         """
         async with self._lock:
-            from_memory = self._memory is not None and bool(owners)
-            outcome = await self._attempt(owners)
-            if outcome.failures and from_memory:
-                outcome = await self._attempt(())
-            return outcome
+            began = time.perf_counter()
+            try:
+                outcome = await self._attempt(owners)
+                if outcome.doubtful:
+                    steps = (*outcome.steps, *(failure.step for failure in outcome.failures))
+                    outcome = await self._attempt((), set(map(_key, steps)))
+                return outcome
+            finally:
+                self._measures.converging.observe(time.perf_counter() - began, "owners" if owners else "all")
 
-    async def compare(self) -> Difference:
-        """Desired less actual, looked up anew, with no step taken."""
+    async def repair(self) -> Outcome:
+        """Look at everything now, and make it agree. Errors: KernelError when the kernel cannot be read."""
+        self._memory = None
+        return await self.converge()
+
+    async def compare(self) -> tuple[Difference, Actual]:
+        """Desired less actual, and the actual that was seen for it; with no step taken."""
         async with self._lock:
-            return diff(self._plan_all(), await self._kernel.observe())
+            seen = await self._kernel.observe()
+            self._dropped = seen.dropped
+            return diff(self._plan_all(seen).desired, seen), seen
+
+    @property
+    def converging(self) -> bool:
+        """Whether the kernel is being looked at or changed."""
+        return self._lock.locked()
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """What the guard has dropped, by host end, as of the last look at everything."""
+        return self._dropped
+
+    @property
+    def lost(self) -> Set[Owner]:
+        """Whose links cannot be rebuilt, as far as was looked."""
+        return self._lost
+
+    def owner(self, key: Key) -> Owner | None:
+        """For whom something is wanted at this place."""
+        owned = self._wanted.desired.get(key)
+        return owned.owner if owned else None
+
+    async def listen(self) -> None:
+        """Have the kernel tell of changes from now on; where it cannot, that is tried again at each look."""
+        try:
+            await self._kernel.listen(self.hear)
+            self._listens = True
+        except KernelError as error:
+            log.warning("what others change is only seen every %s s: %s", self._check_interval_s, error)
+
+    def hear(self, notice: Notice) -> None:
+        """It is looked at a moment later: what we did ourselves is remembered by then."""
+        self._heard.append(notice)
+        self._wake.set()
 
     def doubt(self) -> None:
         """Something may have changed the kernel behind our back: look before the next step, and soon."""
@@ -106,51 +176,96 @@ class Reconciler:
     async def _tend(self) -> None:
         try:
             await self.bury()
+            if self._heard:
+                await asyncio.sleep(_SETTLE_S)
+                await self._heed()
             if self._memory is None:
+                if not self._listens:
+                    await self.listen()
                 await self.converge()
         except KernelError as error:
             log.warning("will try again in %s s: %s", self._check_interval_s, error)
 
-    async def _attempt(self, owners: Sequence[Owner]) -> Outcome:
+    async def _heed(self) -> None:
+        """Doubt what is remembered if the kernel told otherwise."""
+        async with self._lock:
+            heard, self._heard = self._heard, []
+            for notice in heard:
+                reason = self._contradiction(notice)
+                if reason:
+                    log.info("looking again: %s", reason)
+                    self._memory = None
+                    return
+
+    def _contradiction(self, notice: Notice) -> str:
+        match notice:
+            case Doubt(reason):
+                return reason
+            case Gone(key) if self._memory is not None and key in self._memory.actual.objects:
+                return f"{' '.join(key)} is gone"
+        return ""
+
+    async def _attempt(self, owners: Sequence[Owner], tried: Set[Key] = frozenset()) -> Outcome:
+        """`tried` are the places of the steps of an attempt before this one."""
+        before = self._wanted.desired
         memory, keys = await self._replan(owners)
-        difference = diff(self._desired, memory.actual, keys)
+        difference = diff(self._wanted.desired, memory.actual, keys)
+        self._lost = (self._lost - set(owners) if owners else set()) | {one.owner for one in difference.lost}
         await self._clear_way(difference.steps)
         failures = await self._kernel.perform(difference.steps) if difference.steps else ()
-        return self._settle(memory, difference, failures)
+        outcome = self._settle(memory, difference, failures)
+        told = [one for one in failures if not (owners and isinstance(one.error, InUse))]
+        if told or keys is None:  # only a look at everything sees that a trouble has ended
+            self._report(told)
+        if keys is None:
+            self._count_repairs([step for step in outcome.steps if _key(step) not in tried], before)
+        return outcome
+
+    def _count_repairs(self, steps: Iterable[Step], before: Desired) -> None:
+        """
+        Of a look at everything the steps at places where we want what we wanted before: there somebody else was. The
+        first look brings the host in sync, and is no repair.
+        """
+        if self._in_step:
+            keys = {_key(step): step for step in steps}
+            self.repaired += sum(
+                before.get(key) == self._wanted.desired.get(key) or _is_repair(step) for key, step in keys.items()
+            )
+        self._in_step = True
 
     async def _replan(self, owners: Sequence[Owner]) -> tuple[Memory, list[Key] | None]:
         """Bring what we want and what we know up to date; the keys to compare at, or None for everywhere."""
         if self._memory is None or not owners:
             seen = await self._kernel.observe()
+            self._dropped = seen.dropped
             if seen.doomed:
                 await self._kernel.reap()
             self._memory = Memory(seen)
-            self._desired = self._plan_all()
-            self._keys = _by_owner(self._desired)
+            self._wanted = self._plan_all(seen)
             return self._memory, None
-        before = [key for owner in owners for key in self._keys.pop(owner, ())]
-        for key in before:
-            del self._desired[key]
-        after = self._plan(owners)
-        self._desired |= after
-        self._keys |= _by_owner(after)
-        return self._memory, list(dict.fromkeys([*before, *after]))
+        seen = self._memory.actual
+        keys = [key for owner in (HOST, *owners) for key in self._wanted.put(owner, self._plan(owner, seen))]
+        return self._memory, list(dict.fromkeys(keys))
 
-    def _plan_all(self) -> dict[Key, Owned]:
+    def _plan_all(self, seen: Actual) -> Wanted:
+        wanted = Wanted()
         promises = self._store.promises
-        return self._plan([*map(Owner, promises.networks), *map(Owner, promises.endpoints)])
+        for owner in (HOST, *map(Owner, promises.networks), *map(Owner, promises.endpoints)):
+            wanted.put(owner, self._plan(owner, seen))
+        return wanted
 
-    def _plan(self, owners: Iterable[Owner]) -> dict[Key, Owned]:
-        planned: dict[Key, Owned] = {}
+    def _plan(self, owner: Owner, seen: Actual) -> Desired:
         promises = self._store.promises
-        for owner in owners:
-            network = promises.networks.get(NetworkID(owner))
-            if network:
-                planned |= desired.of_network(network)
-            endpoint = promises.endpoints.get(EndpointID(owner))
-            if endpoint:
-                planned |= desired.of_endpoint(promises.networks[endpoint.network_id], endpoint)
-        return planned
+        if owner == HOST:
+            return desired.of_host(promises.networks.values(), seen)
+        network = promises.networks.get(NetworkID(owner))
+        if network:
+            return desired.of_network(network)
+        endpoint = promises.endpoints.get(EndpointID(owner))
+        if endpoint:
+            return self._plans.of_endpoint(promises.networks[endpoint.network_id], endpoint)
+        self._plans.forget(EndpointID(owner))
+        return {}
 
     async def _clear_way(self, steps: Iterable[Step]) -> None:
         """A link that is to be made again may still be dying under its name."""
@@ -166,21 +281,23 @@ class Reconciler:
             if isinstance(step, Doom):
                 self._doomed.add(step.link.key)
                 self._wake.set()
-        self._report(failures)
         return Outcome(taken, failures, difference.lost)
 
-    def _report(self, failures: tuple[Failure, ...]) -> None:
-        """Say a trouble once, and its end."""
-        if failures:
+    def _report(self, failures: Sequence[Failure]) -> None:
+        """Say a trouble once, and its end. That a port is in use a verb tells its caller, or tries the next one."""
+        if any(not isinstance(failure.error, InUse) for failure in failures):
             self._memory = None
-        trouble = "; ".join(str(failure.error) for failure in failures)
-        if trouble != self._trouble:
+        trouble = "; ".join(dict.fromkeys(str(failure.error) for failure in failures))
+        if trouble != self.trouble:
             log.warning("not in sync: %s" if trouble else "in sync again%s", trouble)
-        self._trouble = trouble
+        self.trouble = trouble
+        self.drift = len(failures)
 
 
-def _by_owner(planned: Desired) -> dict[Owner, list[Key]]:
-    keys: dict[Owner, list[Key]] = {}
-    for key, owned in planned.items():
-        keys.setdefault(owned.owner, []).append(key)
-    return keys
+def _is_repair(step: Step) -> bool:
+    """A jump of ours is only wanted since somebody removed Docker's."""
+    return isinstance(step, Add) and isinstance(step.object, Jump)
+
+
+def _key(step: Step) -> Key:
+    return step.object.key if isinstance(step, Add | Delete) else step.link.key

@@ -3,8 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mdnp.dataplane.objects import Accept, Addr, Bridge, Key, Link, Presence, Veth
-from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Set, Step
+from mdnp.dataplane.objects import (
+    Accept,
+    Addr,
+    Bridge,
+    Element,
+    HostPort,
+    Jump,
+    Key,
+    Link,
+    Object,
+    Presence,
+    Sysctl,
+    Table,
+    Veth,
+)
+from mdnp.dataplane.rules import FORWARDING
+from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Removable, Set, Step
 from mdnp.kernel import Actual, Seen
 from mdnp.reconcile.desired import Desired, Owned
 
@@ -21,8 +36,10 @@ def diff(desired: Desired, actual: Actual, keys: Iterable[Key] | None = None) ->
     """
     Compare at `keys`, or everywhere.
 
-    Removals come first: two bridges of one subnet would leave two equal routes. Additions follow, a bridge before
-    what stands on it, and changes last, since they may need a bridge that was just made.
+    Removals come first: two bridges of one subnet would leave two equal routes. Additions follow: the tables, so that
+    nothing is open before it is closed; a bridge before what stands on it; of an endpoint first its guard, then its
+    veth; a port of the host before traffic is led to it, which else would be taken from whoever has that port. Changes
+    come last, since they may need a bridge that was just made.
     """
     places = list(keys) if keys is not None else [*desired, *(key for key in actual.objects if key not in desired)]
     steps: list[Step] = []
@@ -40,18 +57,33 @@ def diff(desired: Desired, actual: Actual, keys: Iterable[Key] | None = None) ->
     return Difference(tuple(sorted(steps, key=_rank)), tuple(lost))
 
 
+_FORWARDING6 = Sysctl(FORWARDING[6], "").key
+
+
 def _presence(wanted: Owned) -> Presence:
     return wanted.object.presence if isinstance(wanted.object, Veth) else Presence.MUST
 
 
 def _has_place(wanted: Owned, actual: Actual) -> bool:
-    """A rule whose chain is missing is not wanted: without the chain nothing drops what the rule would accept."""
-    return not isinstance(wanted.object, Accept) or wanted.object.chain in actual.chains
+    """
+    A rule whose chain is missing is not wanted: without the chain nothing drops what the rule would accept. Nor is a
+    setting that this kernel does not have (IPv6 switched off).
+    """
+    match wanted.object:
+        case Accept(chain=chain) | Jump(chain=chain):
+            return chain in actual.chains
+        case Sysctl(name=name):
+            return not name.startswith("net/ipv6/") or _FORWARDING6 in actual.objects
+        case _:
+            return True
 
 
 def _removal(seen: Seen | None, owner: Owner) -> list[Step]:
-    """Addresses go with their bridge; on a bridge that stays they are an operator's, not ours."""
-    if seen is None or isinstance(seen, Addr):
+    """
+    Addresses go with their bridge; on a bridge that stays they are an operator's, not ours. Settings stay: others may
+    rely on them by now.
+    """
+    if seen is None or isinstance(seen, Addr | Sysctl):
         return []
     if isinstance(seen, Link) and seen.kind == "veth":
         return [Doom(seen, owner)]
@@ -59,9 +91,20 @@ def _removal(seen: Seen | None, owner: Owner) -> list[Step]:
 
 
 def _change(wanted: Owned, seen: Seen) -> list[Step]:
-    if not (isinstance(wanted.object, Bridge | Veth) and isinstance(seen, Link)):
+    if wanted.object == seen:  # nearly always
         return []
-    link = wanted.object.link()
+    match wanted.object, seen:
+        case (Bridge() | Veth()) as made, Link():
+            return _change_of_link(made.link(), seen, wanted)
+        case (Table() | Sysctl() | Accept() | Jump()) as one, _ if one != seen:
+            return [Add(one, wanted.owner)]
+        case (Element() | HostPort()) as one, (Element() | HostPort()) if one != seen:
+            return [Delete(seen, wanted.owner), Add(one, wanted.owner)]
+        case _:
+            return []
+
+
+def _change_of_link(link: Link, seen: Link, wanted: Owned) -> list[Step]:
     if seen == link:
         return []
     if seen.kind != link.kind:
@@ -69,17 +112,22 @@ def _change(wanted: Owned, seen: Seen) -> list[Step]:
     return [Set(link, seen, wanted.owner)]
 
 
-def _rank(step: Step) -> int:
+# Of two equal ranks the order is that of the plan. What nft does stands together: it is one transaction.
+_REMOVALS: tuple[type[Removable], ...] = (Element, Table, HostPort, Jump, Accept, Link)
+_ADDITIONS: tuple[type[Object], ...] = (Bridge, Sysctl, Addr, Accept, Jump, Veth, HostPort, Element)
+
+
+def _rank(step: Step) -> tuple[int, int]:
     match step:
-        case Doom() | Delete(Accept()):
-            return 0
-        case Delete():
-            return 1
-        case Add(Bridge()):
-            return 2
-        case Add(Addr() | Accept()):
-            return 3
-        case Add():
-            return 4
+        case Doom():
+            return 0, -1
+        case Delete(one):
+            return 0, _REMOVALS.index(type(one))
+        case Add(Table()):
+            return 1, 0
+        case Add(Element(value=())):
+            return 1, 1
+        case Add(one):
+            return 2, _ADDITIONS.index(type(one))
         case Set():
-            return 5
+            return 3, 0

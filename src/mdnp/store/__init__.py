@@ -79,6 +79,10 @@ class Store(Protocol):
     @property
     def promises(self) -> Promises: ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the last commit could not be written; empty when it could."""
+
     async def commit(self, *changes: Change) -> None:
         """
         Make the changes, all or none; on disk when it returns.

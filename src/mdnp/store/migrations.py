@@ -11,7 +11,9 @@ MIGRATIONS = (
         internal INTEGER NOT NULL,
         mtu      INTEGER NOT NULL,
         options  TEXT NOT NULL,   -- JSON object, the parsed options
-        subnets  TEXT NOT NULL    -- JSON array of {"pool", "gateway"}
+        subnets  TEXT NOT NULL,   -- JSON array of {"pool", "gateway"}
+        since    REAL NOT NULL,   -- seconds since the epoch
+        listed   INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE endpoint (
         id         TEXT PRIMARY KEY,
@@ -20,7 +22,10 @@ MIGRATIONS = (
         mac_given  INTEGER NOT NULL,
         addresses  TEXT NOT NULL, -- JSON array of "address/prefix length"
         phase      TEXT NOT NULL,
-        sandbox    TEXT NOT NULL
+        sandbox    TEXT NOT NULL,
+        allowed    TEXT NOT NULL, -- JSON array of networks
+        ports      TEXT NOT NULL, -- JSON array of {"protocol", "port", "host", "first", "last", "host_port", "carried"}
+        since      REAL NOT NULL  -- seconds since the epoch
     ) STRICT;
     CREATE INDEX endpoint_of_network ON endpoint (network_id);
     CREATE TABLE pool (

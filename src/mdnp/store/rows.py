@@ -1,7 +1,8 @@
 """Changes as statements, and rows of the database as records. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from mdnp.model.mac import MAC
 from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
 from mdnp.model.pool import Pool, PoolID, PoolPromise
+from mdnp.model.port import PortRequest, Protocol, Publication
 from mdnp.store import Change, Drop, Free, Hold, Name, Put, Tenure
 
 Row = Sequence[str | int | float | None]
@@ -110,11 +112,12 @@ def _network_row(network: Network) -> Row:
         {"pool": str(subnet.pool), "gateway": str(subnet.gateway) if subnet.gateway else None}
         for subnet in network.subnets
     ]
-    return (network.id, int(network.internal), network.mtu, _text(network.options), _text(subnets))
+    options, listed = _text(network.options), int(network.listed)
+    return (network.id, int(network.internal), network.mtu, options, _text(subnets), network.since, listed)
 
 
 def network_of(row: Row) -> Network:
-    identity, internal, mtu, options, subnets = row
+    identity, internal, mtu, options, subnets, since, listed = row
     return Network(
         id=NetworkID(str(identity)),
         subnets=tuple(
@@ -122,8 +125,10 @@ def network_of(row: Row) -> Network:
             for one in msgspec.json.decode(str(subnets))
         ),
         internal=bool(internal),
-        options=msgspec.json.decode(str(options), type=NetworkOptions),
+        options=msgspec.json.decode(str(options), type=NetworkOptions, dec_hook=_parsed),
         mtu=int(str(mtu)),
+        since=_seconds(since),
+        listed=bool(listed),
     )
 
 
@@ -138,11 +143,14 @@ def _endpoint_row(endpoint: Endpoint) -> Row:
         addresses,
         endpoint.phase.value,
         endpoint.sandbox,
+        _text([str(network) for network in endpoint.allowed]),
+        _text([_port_row(one) for one in endpoint.ports]),
+        endpoint.since,
     )
 
 
 def endpoint_of(row: Row) -> Endpoint:
-    identity, network, mac, given, addresses, phase, sandbox = map(str, row)
+    identity, network, mac, given, addresses, phase, sandbox, allowed, ports, since = map(str, row)
     return Endpoint(
         id=EndpointID(identity),
         network_id=NetworkID(network),
@@ -151,8 +159,35 @@ def endpoint_of(row: Row) -> Endpoint:
         addresses=tuple(ip_interface(text) for text in msgspec.json.decode(addresses)),
         phase=Phase(phase),
         sandbox=sandbox,
+        allowed=tuple(ip_network(text) for text in msgspec.json.decode(allowed)),
+        ports=tuple(map(_publication_of, msgspec.json.decode(ports))),
+        since=float(since),
     )
 
 
+def _port_row(one: Publication) -> dict[str, object]:
+    asked = one.request
+    return {
+        "protocol": asked.protocol.value,
+        "port": asked.port,
+        "host": str(asked.host_address) if asked.host_address else None,
+        "first": asked.first,
+        "last": asked.last,
+        "host_port": one.host_port,
+        "carried": one.carried,
+    }
+
+
+def _publication_of(row: Mapping[str, Any]) -> Publication:
+    host = ip_address(row["host"]) if row["host"] else None
+    asked = PortRequest(Protocol(row["protocol"]), row["port"], host, row["first"], row["last"])
+    return Publication(asked, row["host_port"], row["carried"])
+
+
 def _text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _parsed(kind: Any, text: Any) -> Any:
+    """A value of a type that JSON does not have, an address, from its text."""
+    return kind(text)

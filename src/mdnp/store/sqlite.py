@@ -11,9 +11,9 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +22,11 @@ import msgspec
 from mdnp.dataplane.naming import GROUP
 from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint
-from mdnp.model.errors import Conflict, InvalidParameter, MdnpError, StoreUnavailable
+from mdnp.model.errors import Conflict, Damaged, InvalidParameter, MdnpError, StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.network import Network
 from mdnp.model.pool import PoolID, PoolPromise
-from mdnp.store import Change, Drop, Free, Hold, Name, Promises, Put, Tenure
+from mdnp.store import Change, Drop, Free, Hold, Name, Promises, Put, Tenure, wal
 from mdnp.store.migrations import MIGRATIONS
 from mdnp.store.rows import (
     ALLOCATIONS,
@@ -43,7 +43,11 @@ from mdnp.store.rows import (
 )
 
 FILE = "mdnp.db"
+_LOG = "-wal"  # SQLite's own names
+_SIDE_FILES = ("", _LOG, "-shm")
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LOCK = "mdnp.lock"
+_OFFSHOOTS = (f"{FILE}-", f"{FILE}.")
 
 _APPLICATION_ID = GROUP  # "mdnp" in ASCII: tells our file from any other SQLite database
 
@@ -66,15 +70,31 @@ class SqliteStore:
         self._endpoints: dict[EndpointID, Endpoint] = {}
         self._pools: dict[PoolID, PoolPromise] = {}
         self._promises = Promises(self._networks, self._endpoints, self._pools)
+        self.is_new = False  # nothing was ever written to it
+        self.trouble = ""
         self._load()
+
+    @classmethod
+    async def set_aside(cls, folder: Path, name: str) -> Path:
+        """Move a database that cannot be read out of the way, with its log; its new name is mdnp.db.NAME."""
+        return await asyncio.to_thread(_set_aside, folder, name)
+
+    @staticmethod
+    def size(folder: Path) -> int:
+        """Bytes of the database in `folder`, with its log."""
+        total = 0
+        for suffix in _SIDE_FILES:
+            with suppress(OSError):
+                total += (folder / f"{FILE}{suffix}").stat().st_size
+        return total
 
     @classmethod
     async def open(cls, folder: Path, migrations: Sequence[str] = MIGRATIONS) -> "SqliteStore":
         """
         Open the store in `folder`, made if it is not there, and bring it to this program's schema.
 
-        Errors: Conflict when another process has it; StoreUnavailable when it cannot be used, a newer schema
-        included: then the file stays as it is.
+        Errors: Conflict when another process has it; Damaged when the file cannot be read as a database; else
+        StoreUnavailable when it cannot be used, a newer schema included. The file stays as it is.
         """
         thread = ThreadPoolExecutor(1, "mdnp-store")
         try:
@@ -93,10 +113,14 @@ class SqliteStore:
                 _check(path, len(migrations))
                 # isolation_level=None: transactions are ours to begin and end.
                 connection = undo.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
-                _prepare(connection, path, migrations)
+                is_new = _prepare(connection, path, migrations)
                 store = cls(lock, connection, thread)
+                store.is_new = is_new
                 undo.pop_all()
                 return store
+        except sqlite3.DatabaseError as error:
+            kind = Damaged if getattr(error, "sqlite_errorname", "") in _DAMAGED else StoreUnavailable
+            raise kind(f"cannot use the state in {path}: {error}") from error
         except (OSError, sqlite3.Error, *_UNREADABLE) as error:
             raise StoreUnavailable(f"cannot use the state in {path}: {error}") from error
 
@@ -203,6 +227,7 @@ class SqliteStore:
 
     def _settle(self, batch: Sequence[_Waiting], outcomes: Sequence[MdnpError | None]) -> None:
         """Bring memory to what is on disk now, then tell the callers. Runs in the loop."""
+        self.trouble = next((str(error) for error in outcomes if isinstance(error, StoreUnavailable)), "")
         for (changes, done), error in zip(batch, outcomes, strict=True):
             if error is None:
                 self._remember(changes)
@@ -233,6 +258,40 @@ class SqliteStore:
         return kept[type(record)]
 
 
+def files(folder: Path) -> list[Path]:
+    """All that a store ever wrote in its folder, what was set aside included."""
+    return sorted(path for path in folder.glob("*") if path.name in (FILE, LOCK) or path.name.startswith(_OFFSHOOTS))
+
+
+@contextmanager
+def forgetting(folder: Path) -> Iterator[None]:
+    """
+    Have the folder alone, as a daemon has it; at a good end of the block all that stores wrote there is gone.
+
+    Errors: Conflict when another process has it; StoreUnavailable when files cannot be removed.
+    """
+    if not folder.is_dir():
+        yield
+        return
+    with _locked(folder / LOCK):
+        yield
+        try:
+            for path in files(folder):
+                path.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        except OSError as error:
+            raise StoreUnavailable(f"cannot remove the state in {folder}: {error}") from error
+
+
+def _set_aside(folder: Path, name: str) -> Path:
+    aside = folder / f"{FILE}.{name}"
+    for suffix in _SIDE_FILES:
+        with suppress(FileNotFoundError):
+            (folder / f"{FILE}{suffix}").rename(folder / f"{aside.name}{suffix}")
+    return aside
+
+
 def _locked(path: Path) -> IO[bytes]:
     lock = path.open("ab+", buffering=0)
     try:
@@ -255,12 +314,16 @@ def _check(path: Path, known: int) -> None:
     """Refuse a file that is not ours or newer than we are, by a connection that cannot change it."""
     if not path.exists() or path.stat().st_size == 0:
         return
+    _check_log(path.with_name(f"{path.name}{_LOG}"))
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
     finally:
         connection.close()
+    if found != "ok":
+        raise Damaged(f"cannot use the state in {path}: {found}")
     if application != _APPLICATION_ID:
         raise StoreUnavailable(f"{path} is a database, but not mdnp's: move it away, or choose another state folder")
     if version > known:
@@ -270,7 +333,16 @@ def _check(path: Path, known: int) -> None:
         )
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def _check_log(path: Path) -> None:
+    """The head is on disk before what follows it: a log with more than a head and without one was damaged later."""
+    if path.exists() and path.stat().st_size > wal.HEAD_SIZE:
+        with path.open("rb") as log:
+            if not wal.is_head(log.read(wal.HEAD_SIZE)):
+                raise Damaged(f"cannot use the state in {path}: the log does not begin as one")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> bool:
+    """Bring the file to our schema; whether it had none."""
     path.chmod(0o600)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -281,3 +353,4 @@ def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         connection.executescript(
             f"BEGIN; {script}; PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version={number}; COMMIT;"
         )
+    return bool(version == 0)

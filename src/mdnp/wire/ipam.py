@@ -10,7 +10,7 @@ from mdnp.wire.verbs import Reply, Verb
 
 INTERFACE = "IpamDriver"
 
-_LOCAL_SPACE = "mdnp-local"
+LOCAL_SPACE = "mdnp-local"
 _GLOBAL_SPACE = "mdnp-global"
 _REQUEST_TYPE = "RequestAddressType"
 _GATEWAY = "com.docker.network.gateway"
@@ -36,11 +36,11 @@ class IpamVerbs:
         return {"RequiresMACAddress": False, "RequiresRequestReplay": False}
 
     async def _spaces(self, _body: None) -> Reply:
-        return {"LocalDefaultAddressSpace": _LOCAL_SPACE, "GlobalDefaultAddressSpace": _GLOBAL_SPACE}
+        return {"LocalDefaultAddressSpace": LOCAL_SPACE, "GlobalDefaultAddressSpace": _GLOBAL_SPACE}
 
     async def _request_pool(self, body: messages.RequestPool) -> Reply:
         _check_options(body.Options)
-        promise = await self._driver.request_pool(body.AddressSpace or _LOCAL_SPACE, _asked_pool(body), body.V6)
+        promise = await self._driver.request_pool(body.AddressSpace or LOCAL_SPACE, _asked_pool(body), body.V6)
         return {"PoolID": promise.id, "Pool": str(promise.pool.network), "Data": {}}
 
     async def _release_pool(self, body: messages.OnPool) -> Reply:

@@ -68,15 +68,23 @@ class Join(msgspec.Struct, frozen=True):
 
 
 class PortBinding(msgspec.Struct, frozen=True):
-    """`Proto` is the IP protocol number; `HostPort` 0 asks for any."""
+    """
+    `Proto` is the IP protocol number; `HostIP` "" is every address of the host; one port is taken from `HostPort` to
+    `HostPortEnd`, and `HostPort` 0 asks for any.
+    """
 
     Proto: int = 6
     Port: int = 0
+    HostIP: str = ""
     HostPort: int = 0
+    HostPortEnd: int = 0
 
 
 class ExternalConnectivityOptions(msgspec.Struct, frozen=True):
+    """`no_proxy_6to4`: another network of the container has its IPv6 way out."""
+
     portmap: list[PortBinding] | None = msgspec.field(name="com.docker.network.portmap", default=None)
+    no_proxy_6to4: bool = msgspec.field(name="com.docker.network.driver.private.no_proxy_6to4", default=False)
 
 
 class ProgramExternalConnectivity(msgspec.Struct, frozen=True):

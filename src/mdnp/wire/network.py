@@ -8,7 +8,7 @@ from mdnp.driver.requests import Attachment
 from mdnp.model.identity import endpoint_id, network_id
 from mdnp.model.network import needs_gateway
 from mdnp.wire import messages
-from mdnp.wire.parsing import described, endpoint_request, network_options, network_request
+from mdnp.wire.parsing import endpoint_request, network_options, network_request, publish_request
 from mdnp.wire.verbs import Reply, Verb
 
 INTERFACE = "NetworkDriver"
@@ -76,12 +76,12 @@ class NetworkVerbs:
         return {}
 
     async def _publish(self, body: messages.ProgramExternalConnectivity) -> Reply:
-        ports = described(body.Options.portmap if body.Options else None)
-        self._driver.publish(network_id(body.NetworkID), endpoint_id(body.EndpointID), ports)
+        await self._driver.publish(publish_request(body))
         return {}
 
-    async def _revoke(self, _body: messages.OnEndpoint) -> Reply:
-        return {}  # nothing is published yet, so there is nothing to revoke
+    async def _revoke(self, body: messages.OnEndpoint) -> Reply:
+        await self._driver.revoke(endpoint_id(body.EndpointID))
+        return {}
 
     async def _allocate(self, body: messages.AllocateNetwork) -> Reply:
         # What is answered replaces the user's -o on the nodes of a swarm: echo it.

@@ -3,17 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mdnp.driver.requests import EndpointRequest, NetworkRequest
+from mdnp.driver.requests import EndpointRequest, NetworkRequest, PublishRequest
 from mdnp.model.errors import InvalidParameter
 from mdnp.model.identity import endpoint_id, network_id
 from mdnp.model.mac import parse_mac
 from mdnp.model.network import IPInterface, Subnet, parse_interface, parse_subnet
-from mdnp.model.options import NetworkOptions, check_endpoint_options, parse_network_options
-from mdnp.wire.messages import AskedInterface, CreateEndpoint, CreateNetwork, PortBinding
+from mdnp.model.options import NetworkOptions, parse_endpoint_options, parse_network_options
+from mdnp.model.port import PortRequest, Protocol, parse_host_address
+from mdnp.wire.messages import (
+    AskedInterface,
+    CreateEndpoint,
+    CreateNetwork,
+    ExternalConnectivityOptions,
+    PortBinding,
+    ProgramExternalConnectivity,
+)
 
 _GENERIC = "com.docker.network.generic"
 _INTERNAL = "com.docker.network.internal"
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
+_PROTOCOLS = {6: Protocol.TCP, 17: Protocol.UDP, 132: Protocol.SCTP}
+_PORTS = range(1, 65536)
 
 
 def network_options(options: Mapping[str, Any] | None) -> tuple[NetworkOptions, bool]:
@@ -40,19 +49,40 @@ def network_request(body: CreateNetwork) -> NetworkRequest:
 
 
 def endpoint_request(body: CreateEndpoint) -> EndpointRequest:
-    check_endpoint_options(body.Options or {})
+    options = parse_endpoint_options(body.Options or {})
     asked = body.Interface or AskedInterface()
     return EndpointRequest(
         network_id=network_id(body.NetworkID),
         id=endpoint_id(body.EndpointID),
         mac=parse_mac(asked.MacAddress) if asked.MacAddress else None,
         addresses=_addresses(asked),
+        allowed=options.allowed,
     )
 
 
-def described(ports: list[PortBinding] | None) -> tuple[str, ...]:
-    """Ports to publish, as people write them: 8080:80/tcp."""
-    return tuple(f"{one.HostPort or ''}:{one.Port}/{_PROTOCOLS.get(one.Proto, one.Proto)}" for one in ports or ())
+def publish_request(body: ProgramExternalConnectivity) -> PublishRequest:
+    options = body.Options or ExternalConnectivityOptions()
+    return PublishRequest(
+        network_id=network_id(body.NetworkID),
+        endpoint_id=endpoint_id(body.EndpointID),
+        ports=tuple(map(_port_request, options.portmap or ())),
+        carried=not options.no_proxy_6to4,
+    )
+
+
+def _port_request(binding: PortBinding) -> PortRequest:
+    protocol = _PROTOCOLS.get(binding.Proto)
+    if protocol is None:
+        raise InvalidParameter(f"port {binding.Port}: IP protocol {binding.Proto}: expected that of tcp, udp or sctp")
+    first, last = binding.HostPort, binding.HostPortEnd or binding.HostPort
+    whole = f"host ports {first}-{last} for {binding.Port}/{protocol}"
+    if binding.Port not in _PORTS:
+        raise InvalidParameter(f"port {binding.Port}/{protocol} of the container: expected 1 to 65535")
+    if first == 0 and last != 0:
+        raise InvalidParameter(f"{whole}: a range does not begin at 0: name its first port, or no host port at all")
+    if not (first == last == 0 or (first in _PORTS and last in _PORTS and first <= last)):
+        raise InvalidParameter(f"{whole}: expected ports from 1 to 65535, the smaller one first")
+    return PortRequest(protocol, binding.Port, parse_host_address(binding.HostIP), first, last)
 
 
 def _addresses(asked: AskedInterface) -> tuple[IPInterface, ...]:

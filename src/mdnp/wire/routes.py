@@ -1,6 +1,6 @@
 """The plugin's paths: `/Plugin.Activate`, and a verb at `/INTERFACE.VERB` for each interface that we implement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mdnp.wire.verbs import Answer, Reply, Verb, call
 
@@ -20,6 +20,11 @@ class Routes:
             f"{interface}.{name}": verb for interface, verbs in interfaces.items() for name, verb in verbs.items()
         }
         self._verbs["Plugin.Activate"] = Verb(None, self._activate)
+
+    @property
+    def verbs(self) -> Iterable[str]:
+        """All that there is to call, as "INTERFACE.VERB"."""
+        return self._verbs.keys()
 
     async def answer(self, path: str, body: bytes) -> Answer:
         return await call(self._verbs, path.removeprefix("/"), body)

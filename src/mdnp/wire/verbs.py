@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from mdnp import logs
 from mdnp.model import errors
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ async def call(verbs: Mapping[str, Verb], name: str, body: bytes) -> Answer:
     """
     verb = verbs.get(name)
     if verb is None:
+        log.info("no method %s", name[:80])
         return failure(_UNKNOWN_METHOD, f"mdnp has no method {name[:80]}")
     try:
         return Answer(200, msgspec.json.encode(await verb.answer(_decoded(verb, name, body))))
@@ -61,6 +63,8 @@ async def call(verbs: Mapping[str, Verb], name: str, body: bytes) -> Answer:
 
 
 def failure(status: int, text: str) -> Answer:
+    """It ends in the id of the call, by which the log has more of it."""
+    text += logs.mark()
     text = text.encode(errors="backslashreplace").decode()  # a path may have had bytes that are no UTF-8
     return Answer(status, msgspec.json.encode({"Err": text, "Error": text}))
 

@@ -1,0 +1,86 @@
+"""What to do about a rule that drops. Pure."""
+
+from collections.abc import Mapping
+
+from mdnp.dataplane.naming import FORWARD_CHAIN, TABLE
+from mdnp.trace.events import Pass
+
+_GUARD = (
+    "the guard lets an endpoint send only from its own MAC and addresses: let the container use the address that Docker"
+    " gave it, or allow more with --driver-opt mdnp.allow=ADDRESS"
+)
+_NO_WAY_OUT = (
+    "the network has no way out through the host (--internal, or its gateway mode): use a network that has one"
+)
+_CLOSED_WITHIN = (
+    "the network was made with com.docker.network.bridge.enable_icc=false: its containers see only the host"
+)
+
+# Of our own rules those that drop, by family, chain and the rule as it was loaded.
+OURS: Mapping[tuple[str, str, str], str] = {
+    ("inet", "loopback", "iifname @bridges ip daddr 127.0.0.0/8 drop"): (
+        "containers do not reach the host's loopback: let the service listen at an address of the host"
+    ),
+    ("inet", "loopback", "iifname @bridges ip saddr 127.0.0.0/8 drop"): (
+        "a container must not send from a loopback address: bind the program to its own address"
+    ),
+    (
+        "inet",
+        "input",
+        "drop",
+    ): "the network's containers do not reach the host (internal): use a network with a gateway",
+    ("inet", "forward", "iifname @closed drop"): _NO_WAY_OUT,
+    ("inet", "forward", "oifname @closed drop"): (
+        "isolation: the target's network is closed to others (--internal, or its gateway mode): connect the container"
+        " to it"
+    ),
+    ("inet", "forward", "iifname @bridges oifname @bridges drop"): (
+        "isolation: networks are closed to each other: connect the container to the target's network"
+        " (docker network connect), or publish the port and use the host's address"
+    ),
+    ("inet", "forward", 'meta oifkind "bridge" oifname != @uplinks drop'): (
+        "isolation: a bridge of somebody else's (Docker's own, or of virtual machines) is closed to ours: put both on"
+        " one network, or publish the port and use the host's address"
+    ),
+    ("inet", "inbound", "drop"): (
+        "the port is not published: publish it, or connect the container to the target's network"
+    ),
+    (
+        "bridge",
+        "prerouting",
+        "iifname @noicc ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 iifname . ether daddr != @gateways drop",
+    ): _CLOSED_WITHIN,
+    ("bridge", "forward", "iifname @noicc drop"): _CLOSED_WITHIN,
+    (
+        "bridge",
+        "forward",
+        "oifname . ether saddr @macs drop",
+    ): "the bridge does not send a frame back to where it came from",
+    ("bridge", "denied", "iifname @guarded drop"): _GUARD,
+}
+
+
+def advice(passed: Pass) -> str:
+    """What the user may do about the pass at which the packet died."""
+    if passed.table == TABLE and passed.by:
+        return _of_ours(passed.family, passed.by.chain, passed.by.text)
+    if passed.table == TABLE:
+        return "somebody changed mdnp's table: `mdnp status --diff`"
+    if passed.by is not None and (passed.table, passed.chain) == ("raw", "PREROUTING"):
+        return (
+            "isolation, if the rule is Docker's: from 28 on it lets only a network's own bridge reach its containers'"
+            " addresses: put both on one network, or publish the port and use the host's address"
+        )
+    if passed.by is None and (passed.table, passed.chain) == ("filter", "FORWARD"):
+        return (
+            f"Docker sets this policy, and mdnp's accepting rules in {FORWARD_CHAIN} were not reached or are missing:"
+            " `mdnp status --diff`, and look for rules above them that return"
+        )
+    if passed.by is None:
+        return "the policy is not mdnp's: let what is wanted pass in this chain, or change who set it"
+    return "the rule is not mdnp's: change it where it was made, or let this traffic pass before it"
+
+
+def _of_ours(family: str, chain: str, text: str) -> str:
+    strange = "mdnp does not know this rule, which stands in its table: `mdnp status --diff`"
+    return OURS.get((family, chain, text), strange)
