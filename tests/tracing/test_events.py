@@ -30,7 +30,8 @@ def test_a_packet_is_followed_over_new_trace_ids_and_so_is_the_answer() -> None:
     assert _way(reply) == ["inet mdnp forward accept", "ip filter FORWARD accept"]
     left = out.ended_at("left")
     assert left is not None
-    assert left.packet == Packet("mdb-a2914d35d46", "eth0", "192.0.2.2", "192.0.2.1", ping=9039)
+    sender = "02:6d:0a:4d:00:02"
+    assert left.packet == Packet("mdb-a2914d35d46", "eth0", "192.0.2.2", "192.0.2.1", ping=9039, mac=sender)
 
 
 def test_a_rule_has_its_words_without_its_counter_and_its_handle() -> None:
@@ -109,6 +110,15 @@ def test_another_s_packets_are_left_out(recorded: Recorded) -> None:
     lines = [line for pair in zip(recorded.text.splitlines(), strange.splitlines(), strict=True) for line in pair]
 
     assert tuple(events.parse("\n".join(lines), "mdnp-trace-7", recorded.number)) == recorded.journeys
+
+
+def test_another_s_question_for_a_mac_is_left_out() -> None:
+    """It is sent again and again while nobody answers, and has no number to know it by."""
+    strange = NO_ICC.text.replace("ether saddr 02:", "ether saddr 06:").replace("-7 ", "-8 ")
+    strange = strange.replace("trace id ", "trace id f")
+    lines = [line for pair in zip(NO_ICC.text.splitlines(), strange.splitlines(), strict=True) for line in pair]
+
+    assert tuple(events.parse("\n".join(lines), "mdnp-trace-7", NO_ICC.number)) == NO_ICC.journeys
 
 
 @given(st.data())

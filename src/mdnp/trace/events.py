@@ -14,6 +14,7 @@ _LINE = re.compile(r"trace id (\w+) (\S+) (\S+) (\S+) (packet:|rule|policy|verdi
 _RULE = re.compile(r"(.*?)(?: # handle (\d+))? \(verdict (.*)\)")
 _LINK = re.compile(r'\b([io])if "([^"]+)"')
 _ADDRESS = re.compile(r"\bip6? ([sd])addr (\S+)")
+_SENDER = re.compile(r"\bether saddr (\S+)")
 _PORT = re.compile(r"\b(?:tcp|udp) ([sd])port (\d+)")
 _PING = re.compile(r"\bicmp(?:v6)? id (\d+)")
 # nft 1.0.6 takes the id and number of an ICMPv6 echo for one word of 32 bits, and gives it the name of another message.
@@ -28,8 +29,8 @@ _LAST = re.compile(r"accept|drop|queue.*|stolen")
 @dataclass(frozen=True)
 class Packet:
     """
-    As a chain saw it. What it did not have is "" or 0; `reset` says that it refuses a TCP connection, `asks` that it
-    asks who has an address.
+    As a chain saw it. What it did not have is "" or 0; `mac` is the sender's, `reset` says that it refuses a TCP
+    connection, `asks` that it asks who has an address.
     """
 
     iif: str = ""
@@ -41,6 +42,7 @@ class Packet:
     ping: int = 0
     reset: bool = False
     asks: bool = False
+    mac: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,17 +116,17 @@ def parse(text: str, table: str, number: int) -> list[Journey]:
         if trace not in of or any(one.place == passed.place for one in of[trace]):
             if begins:
                 journeys.append((passed.chain, []))
-            elif not journeys or not _goes_on(journeys[-1][0], passed.packet, number):
+            elif not journeys or not _goes_on(*journeys[-1], passed.packet, number):
                 continue
             of[trace] = journeys[-1][1]
         of[trace].append(passed)
     return [Journey(kind, tuple(passes)) for kind, passes in journeys]
 
 
-def _goes_on(kind: str, packet: Packet, number: int) -> bool:
-    """Whether a packet with a new trace id is the one that is under way, or a copy of it."""
+def _goes_on(kind: str, passes: list[Pass], packet: Packet, number: int) -> bool:
+    """Whether a packet with a new trace id is the one that is under way, or a copy of it; others trace at that time."""
     if kind == ARP:
-        return packet.asks
+        return packet.asks and packet.mac == passes[0].packet.mac
     return number in (packet.source_port, packet.target_port, packet.ping)
 
 
@@ -174,6 +176,7 @@ def parse_packet(text: str) -> Packet:
         _ping(text),
         _is_reset(text),
         bool(_ASKS.search(text)),
+        sender.group(1) if (sender := _SENDER.search(text)) else "",
     )
 
 
