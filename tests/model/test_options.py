@@ -160,7 +160,7 @@ def test_each_family_has_its_own_way(version: int) -> None:
         (PREFIX, "", LINK_NAME.replace("15", "12")),
         ("mdnp.gateway", "yes", "self or docker or none"),
         ("mdnp.gateway", "Self", "self or docker or none"),
-        ("mdnp.mode", "ipvlan", "bridge"),
+        ("mdnp.mode", "ipvlan", "bridge or overlay"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_can(key: str, value: str, expected: str) -> None:

@@ -12,6 +12,7 @@ class Kind(StrEnum):
     GATEWAY = "gateway"
     AUXILIARY = "auxiliary"  # Docker's --aux-address: somebody else's, not to be given to a container
     ENDPOINT = "endpoint"
+    HOST = "host"  # this host's own in a segment
 
 
 @dataclass(frozen=True, slots=True)

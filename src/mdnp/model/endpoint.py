@@ -40,6 +40,7 @@ class Endpoint:
     allowed: tuple[IPNetwork, ...] = ()
     ports: tuple[Publication, ...] = ()
     since: float = field(default=0.0, compare=False)
+    generation: int = field(default=0, compare=False)  # in a segment: more than any earlier holder's of its addresses
 
     def address(self, version: int) -> IPAddress | None:
         """Its address of a family, 4 or 6."""

@@ -39,6 +39,9 @@ class Network:
     """
     What this host promised about a network. `mtu` is in bytes, decided when the network is made and then kept. `since`
     is when it was promised, in seconds since the epoch; `listed` says that the engine has named it since.
+
+    An overlay has the `vni` of its segment, agreed on by all hosts, else 0; its `host_addresses` are this host's own
+    in the segment, by which the host itself reaches containers on other hosts.
     """
 
     id: NetworkID
@@ -48,6 +51,8 @@ class Network:
     mtu: int
     since: float = field(default=0.0, compare=False)
     listed: bool = field(default=False, compare=False)
+    vni: int = field(default=0, compare=False)
+    host_addresses: tuple[IPInterface, ...] = field(default=(), compare=False)
 
     @property
     def has_gateway(self) -> bool:

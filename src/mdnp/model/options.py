@@ -42,6 +42,7 @@ class Mode(StrEnum):
     """The dataplane of a network."""
 
     BRIDGE = "bridge"
+    OVERLAY = "overlay"  # a bridge on each host of a segment, joined by VXLAN
 
 
 class GatewayMode(StrEnum):
@@ -75,6 +76,8 @@ class NetworkOptions:
     routing_ipv4: Routing = Routing.NAT
     routing_ipv6: Routing = Routing.NAT
     guard: bool = True
+    segment: str = ""  # a label that must agree on all hosts; the subnets if none is given
+    multicast: bool = True
 
     def routing(self, version: int) -> Routing:
         return self.routing_ipv4 if version == 4 else self.routing_ipv6

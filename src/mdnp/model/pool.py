@@ -127,12 +127,16 @@ def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
 
 @dataclass(frozen=True)
 class PoolPromise:
-    """A pool that was given out to `holders` networks, the last of them at `since` (seconds since the epoch)."""
+    """
+    A pool that was given out to `holders` networks, the last of them at `since` (seconds since the epoch). `automatic`
+    says that it was our choice.
+    """
 
     space: str
     pool: Pool
     since: float
     holders: int = 1
+    automatic: bool = False
 
     @property
     def id(self) -> PoolID:

@@ -5,7 +5,7 @@ A promise is on disk before it is answered. Reading is from memory; writing goes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mdnp.model.allocation import Allocation, Freed, Record
@@ -13,6 +13,7 @@ from mdnp.model.endpoint import Endpoint
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.network import IPAddress, Network
 from mdnp.model.pool import PoolID, PoolPromise
+from mdnp.model.segment import Block
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,21 @@ class Promises:
     networks: Mapping[NetworkID, Network]
     endpoints: Mapping[EndpointID, Endpoint]
     pools: Mapping[PoolID, PoolPromise]
+    blocks: Mapping[str, Block] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Put:
     """Record a promise, or replace the one with its id."""
 
-    record: Network | Endpoint | PoolPromise
+    record: Network | Endpoint | PoolPromise | Block
 
 
 @dataclass(frozen=True)
 class Drop:
     """Take a promise back. One that is not there is no error."""
 
-    record: Network | Endpoint | PoolPromise
+    record: Network | Endpoint | PoolPromise | Block
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,27 @@ class Name:
     name: str
 
 
-Change = Put | Drop | Hold | Free | Name
+@dataclass(frozen=True)
+class Fact:
+    """Keep a value of this host under a name, instead of what was kept there."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    What other hosts told, as it stands in etcd: the value of a key and the revision that wrote it, or None for one that
+    is gone.
+    """
+
+    key: str
+    value: bytes | None
+    revision: int = 0
+
+
+Change = Put | Drop | Hold | Free | Name | Fact | Known
 
 
 @dataclass(frozen=True)
@@ -101,3 +123,12 @@ class Store(Protocol):
         """What was decided once for this host: what is kept under `name`, or `first`, kept from now on."""
 
     async def close(self) -> None: ...
+
+
+class Mirror(Protocol):
+    """What is kept by `Known`. Errors: StoreUnavailable."""
+
+    async def known(self) -> Sequence[Known]:
+        """All that other hosts told, as it was written down last. Read from disk: for the start."""
+
+    async def forget_known(self) -> None: ...

@@ -13,7 +13,9 @@ MIGRATIONS = (
         options  TEXT NOT NULL,   -- JSON object, the parsed options
         subnets  TEXT NOT NULL,   -- JSON array of {"pool", "gateway"}
         since    REAL NOT NULL,   -- seconds since the epoch
-        listed   INTEGER NOT NULL
+        listed   INTEGER NOT NULL,
+        vni      INTEGER NOT NULL, -- of its segment, or 0
+        host_addresses TEXT NOT NULL -- JSON array of "address/prefix length"
     ) STRICT;
     CREATE TABLE endpoint (
         id         TEXT PRIMARY KEY,
@@ -25,7 +27,8 @@ MIGRATIONS = (
         sandbox    TEXT NOT NULL,
         allowed    TEXT NOT NULL, -- JSON array of networks
         ports      TEXT NOT NULL, -- JSON array of {"protocol", "port", "host", "first", "last", "host_port", "carried"}
-        since      REAL NOT NULL  -- seconds since the epoch
+        since      REAL NOT NULL, -- seconds since the epoch
+        generation INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX endpoint_of_network ON endpoint (network_id);
     CREATE TABLE pool (
@@ -34,8 +37,13 @@ MIGRATIONS = (
         network  TEXT NOT NULL,
         sub_pool TEXT NOT NULL,   -- or ''
         since    REAL NOT NULL,   -- seconds since the epoch
-        holders  INTEGER NOT NULL
+        holders  INTEGER NOT NULL,
+        automatic INTEGER NOT NULL
     ) STRICT;
+    -- Parts of cluster-wide pools that are this host's to hand out from.
+    CREATE TABLE block (id TEXT PRIMARY KEY, pool TEXT NOT NULL, network TEXT NOT NULL) STRICT;
+    -- What other hosts told, as it stood in etcd when it was heard last.
+    CREATE TABLE known (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) STRICT;
     -- Allocations and their history: a row for each tenure, without an end while the address is held. No pool is
     -- referred to, since its history outlives it.
     CREATE TABLE allocation (

@@ -14,13 +14,19 @@ from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
 from mdnp.model.pool import Pool, PoolID, PoolPromise
 from mdnp.model.port import PortRequest, Protocol, Publication
-from mdnp.store import Change, Drop, Free, Hold, Name, Put, Tenure
+from mdnp.model.segment import Block
+from mdnp.store import Change, Drop, Fact, Free, Hold, Known, Name, Put, Tenure
 
-Row = Sequence[str | int | float | None]
+Row = Sequence[str | int | float | bytes | None]
 Statement = tuple[str, Row]
-Promise = Network | Endpoint | PoolPromise
+Promise = Network | Endpoint | PoolPromise | Block
 
-_TABLES: dict[type[Promise], str] = {Network: "network", Endpoint: "endpoint", PoolPromise: "pool"}
+_TABLES: dict[type[Promise], str] = {
+    Network: "network",
+    Endpoint: "endpoint",
+    PoolPromise: "pool",
+    Block: "block",
+}
 
 _HELD = "WHERE pool_id = ? AND address = ? AND freed_at IS NULL"
 
@@ -44,6 +50,8 @@ HISTORY = """
 
 def statement(change: Change) -> Statement:
     match change:
+        case Fact() | Known():
+            return _kept(change)
         case Put(record):
             return _put(record)
         case Drop(record):
@@ -70,6 +78,18 @@ def described(change: Change) -> str:
             return f"address {freed.allocation.address} of pool {pool}"
         case Name(pool, address, _):
             return f"address {address} of pool {pool}"
+        case Fact(name) | Known(name):
+            return name
+
+
+def _kept(change: Fact | Known) -> Statement:
+    match change:
+        case Fact(name, value):
+            return "INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value)
+        case Known(key, None):
+            return "DELETE FROM known WHERE key = ?", (key,)
+        case Known(key, value, revision):
+            return "INSERT OR REPLACE INTO known VALUES (?, ?, ?)", (key, value, revision)
 
 
 def _put(record: Promise) -> Statement:
@@ -81,15 +101,23 @@ def _put(record: Promise) -> Statement:
         case PoolPromise():
             pool = record.pool
             sub_pool = str(pool.sub_pool or "")
-            row = (record.id, record.space, str(pool.network), sub_pool, record.since, record.holders)
+            automatic = int(record.automatic)
+            row = (record.id, record.space, str(pool.network), sub_pool, record.since, record.holders, automatic)
+        case Block():
+            row = (record.id, str(record.pool), str(record.network))
     places = ", ".join("?" * len(row))
     return f"INSERT OR REPLACE INTO {_TABLES[type(record)]} VALUES ({places})", row  # noqa: S608  # a word of ours
 
 
 def pool_of(row: Row) -> PoolPromise:
-    _, space, network, sub_pool, since, holders = map(str, row)
+    _, space, network, sub_pool, since, holders, automatic = map(str, row)
     pool = Pool(ip_network(network), ip_network(sub_pool) if sub_pool else None)
-    return PoolPromise(space, pool, float(since), int(holders))
+    return PoolPromise(space, pool, float(since), int(holders), automatic == "1")
+
+
+def block_of(row: Row) -> Block:
+    _, pool, network = map(str, row)
+    return Block(ip_network(pool), ip_network(network))
 
 
 def tenure_of(row: Row) -> Tenure:
@@ -103,7 +131,12 @@ def record_of(row: Row) -> Record:
     return tenure.allocation if tenure.until is None else Freed(tenure.allocation, tenure.until)
 
 
-def _seconds(value: str | int | float | None) -> float:
+def known_of(row: Row) -> Known:
+    key, value, revision = row
+    return Known(str(key), value if isinstance(value, bytes) else b"", int(str(revision)))
+
+
+def _seconds(value: str | int | float | bytes | None) -> float:
     return float(value or 0)
 
 
@@ -113,11 +146,22 @@ def _network_row(network: Network) -> Row:
         for subnet in network.subnets
     ]
     options, listed = _text(network.options), int(network.listed)
-    return (network.id, int(network.internal), network.mtu, options, _text(subnets), network.since, listed)
+    hosts = _text([str(address) for address in network.host_addresses])
+    return (
+        network.id,
+        int(network.internal),
+        network.mtu,
+        options,
+        _text(subnets),
+        network.since,
+        listed,
+        network.vni,
+        hosts,
+    )
 
 
 def network_of(row: Row) -> Network:
-    identity, internal, mtu, options, subnets, since, listed = row
+    identity, internal, mtu, options, subnets, since, listed, vni, hosts = row
     return Network(
         id=NetworkID(str(identity)),
         subnets=tuple(
@@ -129,6 +173,8 @@ def network_of(row: Row) -> Network:
         mtu=int(str(mtu)),
         since=_seconds(since),
         listed=bool(listed),
+        vni=int(str(vni)),
+        host_addresses=tuple(ip_interface(text) for text in msgspec.json.decode(str(hosts))),
     )
 
 
@@ -146,11 +192,12 @@ def _endpoint_row(endpoint: Endpoint) -> Row:
         _text([str(network) for network in endpoint.allowed]),
         _text([_port_row(one) for one in endpoint.ports]),
         endpoint.since,
+        endpoint.generation,
     )
 
 
 def endpoint_of(row: Row) -> Endpoint:
-    identity, network, mac, given, addresses, phase, sandbox, allowed, ports, since = map(str, row)
+    identity, network, mac, given, addresses, phase, sandbox, allowed, ports, since, generation = map(str, row)
     return Endpoint(
         id=EndpointID(identity),
         network_id=NetworkID(network),
@@ -162,6 +209,7 @@ def endpoint_of(row: Row) -> Endpoint:
         allowed=tuple(ip_network(text) for text in msgspec.json.decode(allowed)),
         ports=tuple(map(_publication_of, msgspec.json.decode(ports))),
         since=float(since),
+        generation=int(generation),
     )
 
 

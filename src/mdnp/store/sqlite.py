@@ -26,15 +26,18 @@ from mdnp.model.errors import Conflict, Damaged, InvalidParameter, MdnpError, St
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.network import Network
 from mdnp.model.pool import PoolID, PoolPromise
-from mdnp.store import Change, Drop, Free, Hold, Name, Promises, Put, Tenure, wal
+from mdnp.model.segment import Block
+from mdnp.store import Change, Drop, Fact, Free, Hold, Known, Name, Promises, Put, Tenure, wal
 from mdnp.store.migrations import MIGRATIONS
 from mdnp.store.rows import (
     ALLOCATIONS,
     HISTORY,
     Promise,
     Row,
+    block_of,
     described,
     endpoint_of,
+    known_of,
     network_of,
     pool_of,
     record_of,
@@ -69,7 +72,8 @@ class SqliteStore:
         self._networks: dict[NetworkID, Network] = {}
         self._endpoints: dict[EndpointID, Endpoint] = {}
         self._pools: dict[PoolID, PoolPromise] = {}
-        self._promises = Promises(self._networks, self._endpoints, self._pools)
+        self._blocks: dict[str, Block] = {}
+        self._promises = Promises(self._networks, self._endpoints, self._pools, self._blocks)
         self.is_new = False  # nothing was ever written to it
         self.trouble = ""
         self._load()
@@ -149,6 +153,12 @@ class SqliteStore:
         [[value]] = await self._read("SELECT value FROM fact WHERE name = :name", {"name": name})
         return str(value)
 
+    async def known(self) -> Sequence[Known]:
+        return [known_of(row) for row in await self._read("SELECT key, value, revision FROM known", {})]
+
+    async def forget_known(self) -> None:
+        await self._read("DELETE FROM known", {})
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
@@ -164,6 +174,9 @@ class SqliteStore:
         for row in self._connection.execute("SELECT * FROM pool"):
             promise = pool_of(row)
             self._pools[promise.id] = promise
+        for row in self._connection.execute("SELECT * FROM block"):
+            block = block_of(row)
+            self._blocks[block.id] = block
 
     async def _read(self, query: str, values: Mapping[str, str]) -> list[Row]:
         def rows() -> list[Row]:
@@ -245,8 +258,8 @@ class SqliteStore:
                     self._kept(record)[record.id] = record
                 case Drop(record):
                     self._kept(record).pop(record.id, None)
-                case Hold() | Free() | Name():
-                    pass  # an allocator's to remember
+                case Hold() | Free() | Name() | Fact() | Known():
+                    pass  # others' to remember
 
     def _kept(self, record: Promise) -> dict[Any, Any]:
         """The part of memory that has records of this kind, by id."""
@@ -254,6 +267,7 @@ class SqliteStore:
             Network: self._networks,
             Endpoint: self._endpoints,
             PoolPromise: self._pools,
+            Block: self._blocks,
         }
         return kept[type(record)]
 
