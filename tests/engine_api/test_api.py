@@ -374,13 +374,8 @@ WANTED = WantedNetwork(
     name="blue",
     driver="mdnp",
     pools=(
-        WantedPool(
-            ip_network("10.50.0.0/16"),
-            ip_network("10.50.128.0/17"),
-            ip_address("10.50.0.254"),
-            {"printer": ip_address("10.50.0.9")},
-        ),
-        WantedPool(ip_network("fd50::/64")),
+        WantedPool("10.50.0.0/16", "10.50.128.0/17", "10.50.0.254", {"printer": "10.50.0.9"}),
+        WantedPool("fd50::/64"),
     ),
     options={"mdnp.mode": "overlay"},
     labels={"mdnp.declared": "x"},

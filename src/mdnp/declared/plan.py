@@ -1,19 +1,19 @@
-"""What this host's Docker has to do, from what was declared and what it lists. Pure."""
+"""What this host's Docker has to do, from what is declared and what it lists. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mdnp.declared import LABEL, Notice, Withdrawn
+from mdnp.declared import LABEL, text_of
 from mdnp.engine import ListedNetwork, WantedNetwork, WantedPool
-from mdnp.model.declaration import Declaration, DeclaredPool
+from mdnp.member import DeclaredNetwork, DeclaredSubnet
 from mdnp.model.identity import short
 
 
 @dataclass(frozen=True)
 class Task:
     """
-    For one name: the networks to remove first, then the one to make. `obstacle` says why nothing can be done, and
-    `declare` is what a network of ours was made of that nobody knows of any more.
+    For one name: the networks to remove first, then the one to make. `obstacle` says why nothing can be done; `declare`
+    is what to declare anew.
     """
 
     name: str
@@ -22,34 +22,49 @@ class Task:
     obstacle: str = ""
     declare: str = ""
 
-    @property
-    def idle(self) -> bool:
-        return not (self.remove or self.make or self.obstacle or self.declare)
+
+def plan(
+    declared: Mapping[str, DeclaredNetwork],
+    listed: Sequence[ListedNetwork],
+    seen: Mapping[str, int],
+    epoch: int,
+    driver: str,
+) -> tuple[Task, ...]:
+    """
+    One for each declared network, and for each of ours that is declared no more.
+
+    `seen` has the epoch in which each was last seen declared: one that is missing in the same epoch was withdrawn; in
+    another it was lost with etcd's data, and is declared anew. `driver` is the name by which Docker knows us.
+    """
+    tasks = (_of_declared(one, listed, driver) for one in declared.values())
+    return (*tasks, *_of_others(declared, listed, seen, epoch))
 
 
-def plan(notices: Mapping[str, Notice], listed: Sequence[ListedNetwork], driver: str) -> tuple[Task, ...]:
-    """One for each notice, and for each network of ours without one. `driver` is the name by which Docker knows us."""
-    of_notices = (_of_notice(name, notice, listed, driver) for name, notice in sorted(notices.items()))
-    return (*of_notices, *_unknown(notices, listed))
+def _of_declared(declared: DeclaredNetwork, listed: Sequence[ListedNetwork], driver: str) -> Task:
+    named = [one for one in listed if one.name == declared.name]
+    ours = [one for one in named if LABEL in one.labels]
+    kept = next((one for one in ours if one.labels[LABEL] == text_of(declared)), None)
+    others = tuple(one.id for one in ours if one is not kept)
+    if kept:
+        return Task(declared.name, others)
+    if len(named) > len(ours):
+        stranger = next(one for one in named if one not in ours)
+        return Task(declared.name, others, obstacle=_in_the_way(stranger))
+    return Task(declared.name, others, wanted(declared, driver))
 
 
-def _of_notice(name: str, notice: Notice, listed: Sequence[ListedNetwork], driver: str) -> Task:
-    ours = [one for one in listed if one.name == name and LABEL in one.labels]
-    if isinstance(notice, Withdrawn):
-        return Task(name, tuple(one.id for one in ours))
-    as_declared = [one.id for one in ours if one.labels[LABEL] == notice.text][:1]
-    others = tuple(one.id for one in ours if one.id not in as_declared)
-    if as_declared:
-        return Task(name, others)
-    strangers = [one for one in listed if one.name == name and LABEL not in one.labels]
-    if strangers:
-        return Task(name, obstacle=_in_the_way(strangers[0]))
-    return Task(name, others, wanted(notice, driver))
-
-
-def _unknown(notices: Mapping[str, Notice], listed: Sequence[ListedNetwork]) -> Iterator[Task]:
-    found = {one.name: one.labels[LABEL] for one in listed if LABEL in one.labels and one.name not in notices}
-    yield from (Task(name, declare=text) for name, text in sorted(found.items()))
+def _of_others(
+    declared: Mapping[str, DeclaredNetwork], listed: Sequence[ListedNetwork], seen: Mapping[str, int], epoch: int
+) -> Iterator[Task]:
+    ours = [one for one in listed if LABEL in one.labels and one.name not in declared]
+    for name in dict.fromkeys(one.name for one in ours):
+        of_name = [one for one in ours if one.name == name]
+        if name not in seen:
+            yield Task(name, obstacle=_of_nobody(name))
+        elif seen[name] == epoch:
+            yield Task(name, tuple(one.id for one in of_name))
+        else:
+            yield Task(name, declare=of_name[0].labels[LABEL])
 
 
 def _in_the_way(one: ListedNetwork) -> str:
@@ -59,17 +74,24 @@ def _in_the_way(one: ListedNetwork) -> str:
     )
 
 
-def wanted(declaration: Declaration, driver: str) -> WantedNetwork:
-    """What Docker is to make of a declaration."""
-    return WantedNetwork(
-        name=declaration.name,
-        driver=driver,
-        pools=tuple(map(_pool, declaration.pools)),
-        internal=declaration.internal,
-        options=dict(declaration.options),
-        labels={**dict(declaration.labels), LABEL: declaration.text},
+def _of_nobody(name: str) -> str:
+    return (
+        f"Docker has a network {name} here that was made by `mdnp network create`, in a cluster or a state that is not"
+        f" this one: `docker network rm {name}` if nobody needs it, or declare it again"
     )
 
 
-def _pool(one: DeclaredPool) -> WantedPool:
-    return WantedPool(one.pool.network, one.pool.sub_pool, one.gateway, dict(one.auxiliary))
+def wanted(declared: DeclaredNetwork, driver: str) -> WantedNetwork:
+    """What Docker is to make of it."""
+    return WantedNetwork(
+        name=declared.name,
+        driver=driver,
+        pools=tuple(map(_pool, declared.subnets)),
+        internal=declared.internal,
+        options=declared.options,
+        labels={**declared.labels, LABEL: text_of(declared)},
+    )
+
+
+def _pool(one: DeclaredSubnet) -> WantedPool:
+    return WantedPool(one.pool, one.ip_range, one.gateway, one.auxiliary)

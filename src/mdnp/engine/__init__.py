@@ -45,12 +45,12 @@ class ListedNetwork:
 
 @dataclass(frozen=True)
 class WantedPool:
-    """Of a network to make. `auxiliary` are addresses by name."""
+    """Of a network to make, in texts as Docker reads them; what is empty was not asked for."""
 
-    subnet: IPNetwork
-    sub_pool: IPNetwork | None = None
-    gateway: IPAddress | None = None
-    auxiliary: Mapping[str, IPAddress] = field(default_factory=dict)
+    subnet: str
+    sub_pool: str = ""
+    gateway: str = ""
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _body(wanted: WantedNetwork) -> Mapping[str, Any]:
     Of /networks/create. Engines before 25 refuse a name that is taken only if they are told to, those from 28 on leave
     out IPv4 only if they are told to; others pass over what they do not know.
     """
-    versions = {one.subnet.version for one in wanted.pools}
+    versions = {6 if ":" in one.subnet else 4 for one in wanted.pools}
     return {
         "Name": wanted.name,
         "CheckDuplicate": True,
@@ -176,12 +176,13 @@ def _body(wanted: WantedNetwork) -> Mapping[str, Any]:
 
 
 def _pool_body(one: WantedPool) -> Mapping[str, Any]:
-    said = {"Subnet": one.subnet, "IPRange": one.sub_pool, "Gateway": one.gateway}
-    named = {name: str(address) for name, address in one.auxiliary.items()}
-    return {
-        **{key: str(value) for key, value in said.items() if value},
-        **({"AuxiliaryAddresses": named} if named else {}),
+    said = {
+        "Subnet": one.subnet,
+        "IPRange": one.sub_pool,
+        "Gateway": one.gateway,
+        "AuxiliaryAddresses": dict(one.auxiliary),
     }
+    return {key: value for key, value in said.items() if value}
 
 
 def _complaint(status: int, body: bytes) -> str:
