@@ -16,6 +16,8 @@ from mdnp.model.errors import InvalidParameter
 # At each Docker network that was made so: what was declared, whole. So a network says itself that it is ours, and of
 # which declaration, and what to declare anew when etcd has lost its data.
 LABEL = "mdnp.declared"
+# Who reads what a host tells of a network that was withdrawn knows by this that it is of that.
+NOT_REMOVED = "not removed: "
 
 
 def text_of(network: DeclaredNetwork) -> str:

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Mapping
 
-from mdnp.declared import read
+from mdnp.declared import NOT_REMOVED, read
 from mdnp.declared.plan import Task, plan
 from mdnp.engine import EngineRefused, EngineUnavailable, NetworkMaker
 from mdnp.member import Registry, Standing
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 # What somebody did to Docker's networks by hand is found this often, and what failed is tried again no more rarely.
 INTERVAL_S = 60.0
-# Who reads a report of a network that was withdrawn knows by this that it is of that.
-NOT_REMOVED = "not removed: "
 
 _FIRST_AGAIN_S = 1.0
 _SEEN = "declared"  # the fact of which networks were seen declared, and in which epoch
