@@ -25,7 +25,7 @@ POOLS = [
     ("fd00:1::/64", "fd00:1::/126"),
     ("fd00:1::2/127", ""),
 ]
-# What a pool of 16 is confined to: nothing, a block, two with a gap between them or without, all, more; None: it is not.
+# What a pool of 16 is confined to: nothing, a block, two with a gap between them or not, all, more; None: it is not.
 CONFINED: list[list[str] | None] = [None, [], ["/30 1"], ["/30 0", "/30 2"], ["/30 2", "/30 1"], ["/28 0"], ["/27 0"]]
 
 
