@@ -150,6 +150,11 @@ class Sharing:
         if pool.network not in self._ledger.shared:
             self._wake.set()  # it ended meanwhile
 
+    def reserved(self, network: Network) -> Collection[IPAddress]:
+        found = [one for subnet in network.subnets if (one := self._ledger.of(subnet.pool))]
+        held = [one for _, allocator in found for one in allocator.allocations()]
+        return [one.address for one in held if one.purpose.kind is Kind.AUXILIARY]
+
     async def surrender(self, network: Network) -> None:
         """Our addresses in a network may be others' by now: no container, and no block, has any of them."""
         for pool in (subnet.pool for subnet in network.subnets):
