@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mdnp.ipam.allocator import Allocator, Counts
+from mdnp.ipam.allocator import Allocator, Counts, Use
 from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.errors import Conflict, Exhausted, InvalidParameter
 from mdnp.model.network import IPAddress, IPNetwork
@@ -25,8 +25,8 @@ POOLS = [
     ("fd00:1::/64", "fd00:1::/126"),
     ("fd00:1::2/127", ""),
 ]
-# What a pool of 16 is confined to: nothing, one block, two with a gap between them or without, all, more than all.
-CONFINED = [[], ["/30 1"], ["/30 0", "/30 2"], ["/30 2", "/30 1"], ["/28 0"], ["/27 0"]]
+# What a pool of 16 is confined to: nothing, a block, two with a gap between them or not, all, more; None: it is not.
+CONFINED: list[list[str] | None] = [None, [], ["/30 1"], ["/30 0", "/30 2"], ["/30 2", "/30 1"], ["/28 0"], ["/27 0"]]
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Reference:
 
     def rest(self, freed: Freed) -> None:
         self.freed[freed.allocation.address] = freed
-        name = freed.allocation.purpose.name
-        if freed.allocation.purpose.kind is Kind.ENDPOINT and name and (name not in self.names or self.names[name].freed_at <= freed.freed_at):
+        name = freed.allocation.purpose.name if freed.allocation.purpose.kind is Kind.ENDPOINT else ""
+        if name and (name not in self.names or self.names[name].freed_at <= freed.freed_at):
             self.names[name] = freed
 
     def restarted(self) -> "Reference":
@@ -129,9 +129,9 @@ class Requests(RuleBasedStateMachine):
         self.tick(seconds)
 
     @rule(parts=st.sampled_from(CONFINED))
-    def confine(self, parts: list[str]) -> None:
+    def confine(self, parts: list[str] | None) -> None:
         self.tick()
-        networks = [self.part(one) for one in parts]
+        networks = None if parts is None else [self.part(one) for one in parts]
         self.allocator.confine(networks)
         self.reference.confined = networks
 
@@ -143,13 +143,14 @@ class Requests(RuleBasedStateMachine):
         return ip_network((first >> size << size, self.pool.network.max_prefixlen - size))
 
     @rule()
-    def idle(self) -> None:
+    def use(self) -> None:
         self.tick()
         parts = [self.part(f"/30 {number}") for number in range(4)]
         resting = [freed.allocation.address for freed in self.reference.resting(self.now)]
-        busy = [*self.reference.held, *resting]
-        idle = [part for part in parts if not any(address in part for address in busy)]
-        assert self.allocator.idle(parts, self.now) == sorted(set(idle), key=lambda one: int(one.network_address))
+        counted = [
+            Use(part, *(sum(one in part for one in some) for some in (self.reference.held, resting))) for part in parts
+        ]
+        assert self.allocator.use(parts, self.now) == counted
 
     @rule(
         name=st.sampled_from(["", "", "web", "db"]), seconds=st.sampled_from([0.25, REST_S]), only_rested=st.booleans()

@@ -13,13 +13,14 @@ cannot free what meanwhile belongs to another.
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
 
+from mdnp.ipam.sparse import SparseSet
 from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.errors import Conflict, Exhausted
 from mdnp.model.network import IPAddress, IPNetwork
@@ -60,6 +61,19 @@ class Counts:
         return self.held >= _NEARLY_FULL * self.size
 
 
+@dataclass(frozen=True)
+class Use:
+    """How many addresses of a part of a pool are held, and how many rest."""
+
+    network: IPNetwork
+    held: int
+    resting: int
+
+    @property
+    def idle(self) -> bool:
+        return not self.held and not self.resting
+
+
 class Allocator:
     """
     The addresses of one pool: held, resting or free. Memory follows what is held, rests or is remembered by name.
@@ -82,7 +96,7 @@ class Allocator:
         self._first = int(pool.dynamic.network_address)
         self._size = pool.dynamic.num_addresses
         self._spans = [(0, self._size)]  # offsets in pool.dynamic from which addresses are handed out, sorted
-        self._where = str(pool.dynamic)
+        self._confined = False
         self._usable = pool.dynamic_size
         self._address: type[IPv4Address] | type[IPv6Address] = IPv4Address if pool.network.version == 4 else IPv6Address
         # All keys are addresses as numbers: hashing an address object costs more than all the rest.
@@ -91,21 +105,27 @@ class Allocator:
         self._resting: dict[int, float] = {}  # since when
         self._rests: list[tuple[float, int]] = []  # heap of (since when, key), some of which rest no longer
         self._names: OrderedDict[str, int] = OrderedDict()  # where to find a name in _freed, oldest first
-        self._taken = _SparseSet(self._size)  # of offsets in pool.dynamic: held, resting, kept back
+        self._taken = SparseSet(self._size)  # of offsets in pool.dynamic: held, resting, kept back
         self._held_by = dict.fromkeys(Kind, 0)  # of those that are handed out
         self._at_rest = 0  # of them too
         self._turn = 0  # the offset to look at first
         self._keep_back()
         self._restore(list(records))
 
-    def confine(self, networks: Iterable[IPNetwork]) -> None:
+    @property
+    def confined(self) -> bool:
+        return self._confined
+
+    def confine(self, networks: Iterable[IPNetwork] | None) -> None:
         """
-        Hand out of these parts of the pool alone from now on. What is held stays held, and what rests goes on resting.
+        Hand out of these parts of the pool alone from now on, or of all (None) again. What is held stays held, and what
+        rests goes on resting.
         """
-        spans = sorted(span for network in networks if (span := self._span(network)))
-        self._spans = spans
-        self._where = "this host's blocks of " + str(self.pool.dynamic)
-        self._usable = sum(end - first for first, end in spans) - sum(map(self._handed_out, self.pool.kept_back))
+        self._confined = networks is not None
+        parts = [self.pool.dynamic] if networks is None else networks
+        self._spans = sorted(span for network in parts if (span := self._span(network)))
+        kept_back = sum(self._inside(int(address)) for address in self.pool.kept_back)
+        self._usable = sum(end - first for first, end in self._spans) - kept_back
         self._held_by = dict.fromkeys(Kind, 0)
         for key, (allocation, _) in self._held.items():
             self._held_by[allocation.purpose.kind] += self._inside(key)
@@ -156,6 +176,10 @@ class Allocator:
         allocation, _ = self._held.get(int(address), (None, None))
         return allocation
 
+    def rests(self, address: IPAddress, now: float) -> bool:
+        self._wake(now)
+        return int(address) in self._resting
+
     def release(self, freed: Freed) -> bool:
         """Let an address rest, its giving back being on disk. False when it was not held: nothing has changed."""
         if not self._holds(freed.allocation):
@@ -186,15 +210,12 @@ class Allocator:
             outside=len(self._held) - inside,
         )
 
-    def idle(self, networks: Iterable[IPNetwork], now: float) -> list[IPNetwork]:
-        """Those of these parts of the pool, none within another, in which nothing is held or rests. Looks at all."""
+    def use(self, networks: Iterable[IPNetwork], now: float) -> list[Use]:
+        """What is held and rests in each of these parts of the pool, none within another, in order. Looks at all."""
         self._wake(now)
         ordered = sorted(networks, key=lambda one: int(one.network_address))
-        firsts = [int(one.network_address) for one in ordered]
-        lasts = [int(one.broadcast_address) for one in ordered]
-        places = ((key, bisect_right(firsts, key) - 1) for keys in (self._held, self._resting) for key in keys)
-        busy = {place for key, place in places if place >= 0 and key <= lasts[place]}
-        return [one for place, one in enumerate(ordered) if place not in busy]
+        held, resting = (_counted(ordered, keys) for keys in (self._held, self._resting))
+        return [Use(one, held[place], resting[place]) for place, one in enumerate(ordered)]
 
     def _keep_back(self) -> None:
         for address in self.pool.kept_back:
@@ -233,9 +254,6 @@ class Allocator:
         offset = key - self._first
         place = bisect_right(self._spans, (offset, self._size)) - 1
         return place >= 0 and self._spans[place][0] <= offset < self._spans[place][1]
-
-    def _handed_out(self, address: IPAddress) -> bool:
-        return self._inside(int(address))
 
     def _span(self, network: IPNetwork) -> tuple[int, int] | None:
         """The offsets in pool.dynamic that a network has, if any."""
@@ -358,64 +376,16 @@ class Allocator:
 
     def _exhausted(self) -> Exhausted:
         holders = ", ".join(f"{kind} {count}" for kind, count in self._held_by.items() if count)
+        where = "this host's blocks" if self._confined else str(self.pool.dynamic)
         return Exhausted(
-            f"pool {self.pool.network}: all {self._usable} addresses of {self._where} are held"
+            f"pool {self.pool.network}: all {self._usable} addresses of {where} are held"
             f" ({holders or 'none'}); remove containers, or make a larger network"
         )
 
 
-_BITS = 10
-_WIDTH = 1 << _BITS
-_FULL = (1 << _WIDTH) - 1
-
-
-class _SparseSet:
-    """
-    A set of numbers from 0 to `size` that finds the next number not in it, in time logarithmic in `size`.
-
-    A tree of bit blocks, by level: the lowest has a bit for each number, one above a bit for each full block below.
-    Blocks without a bit are not there.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        height = max(1, -(-(size - 1).bit_length() // _BITS))
-        self._levels: tuple[dict[int, int], ...] = tuple({} for _ in range(height))
-
-    def add(self, number: int) -> None:
-        for level in self._levels:
-            number, bit = number >> _BITS, 1 << (number & _WIDTH - 1)
-            block = level.get(number, 0) | bit
-            level[number] = block
-            if block != _FULL:
-                return
-
-    def remove(self, number: int) -> None:
-        """Take out a number that is in the set."""
-        for level in self._levels:
-            number, bit = number >> _BITS, 1 << (number & _WIDTH - 1)
-            block = level[number]
-            level[number] = block ^ bit
-            if block == bit:
-                del level[number]
-            if block != _FULL:
-                return
-
-    def gap(self, start: int) -> int | None:
-        """The first number from `start` on that is not in the set."""
-        for height, level in enumerate(self._levels):
-            block = start >> _BITS
-            gaps = (level.get(block, 0) ^ _FULL) >> (start & _WIDTH - 1)
-            if gaps:
-                return self._gap_under(height, start + _lowest_bit(gaps))
-            start = block + 1
-        return None
-
-    def _gap_under(self, height: int, block: int) -> int | None:
-        for level in reversed(self._levels[:height]):
-            block = (block << _BITS) + _lowest_bit(level.get(block, 0) ^ _FULL)
-        return block if block < self._size else None
-
-
-def _lowest_bit(bits: int) -> int:
-    return (bits & -bits).bit_length() - 1
+def _counted(ordered: Sequence[IPNetwork], keys: Iterable[int]) -> Counter[int]:
+    """How many keys are in each of the networks, by its place."""
+    firsts = [int(one.network_address) for one in ordered]
+    lasts = [int(one.broadcast_address) for one in ordered]
+    places = ((key, bisect_right(firsts, key) - 1) for key in keys)
+    return Counter(place for key, place in places if place >= 0 and key <= lasts[place])
