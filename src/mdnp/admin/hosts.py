@@ -58,6 +58,11 @@ def status(facts: ClusterFacts) -> View:
     }
 
 
+def is_in(standing: Standing) -> bool:
+    """Whether this host is in the cluster, and what it knows of it is of now."""
+    return not _trouble(standing)
+
+
 def _trouble(standing: Standing) -> str:
     if standing.trouble or standing.connected:
         return standing.trouble

@@ -164,8 +164,8 @@ def _cluster(view: Mapping[str, Any]) -> list[str]:
     if view["waiting"]:
         names = ", ".join(view["waiting"])
         lines.append(
-            f"# cluster: etcd lost its data or was restored; {names} has not told yet what it has, and until then no segment"
-            " or block is new: start it, or `mdnp host remove` it"
+            f"# cluster: etcd lost its data or was restored; {names} has not told yet what it has, and until then no"
+            " segment or block is new: start it, or `mdnp host remove` it"
         )
     if view["pending"]:
         lines.append(f"# cluster: {_number(view['pending'], 'row')} of this host not told yet")
