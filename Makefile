@@ -1,7 +1,7 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test plugin demo bench chaos picture record deb man pins clean
+.PHONY: help setup check fix test plugin demo bench chaos picture record deb man protos pins clean
 
 BIN := .venv/bin
 
@@ -16,7 +16,7 @@ check: setup  ## lint, types, import contracts and the tests that need no root
 	@$(BIN)/ruff format --check -q . || { echo "run \`make fix\`"; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
-	@$(BIN)/pytest -q -m "not root and not engine"
+	@$(BIN)/pytest -q -n auto -m "not root and not engine"
 
 fix: setup  ## format the code and mend what ruff can
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
@@ -49,13 +49,12 @@ deb: setup  ## build a Debian package into dist/
 man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the documentation
 	@PYTHONPATH=. $(BIN)/python -m tools.manual
 
+protos:  ## make src/mdnp/cluster/rpc_pb2.py of rpc.proto (needs uv)
+	cd src && uv run -q --no-project --with grpcio-tools python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+		mdnp/cluster/rpc.proto
+
 pins:  ## resolve requirements/*.txt anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml -o requirements/run.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra dev pyproject.toml -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra bench pyproject.toml -o requirements/bench.txt
+	@tools/pins
 
 clean:  ## remove what was built here
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
