@@ -61,8 +61,8 @@ def recover(listing: Listing | None, actual: Actual, *, driver: str, space: str,
 def _cut_off(overlay: Network) -> str:
     """Which VNI and which blocks were agreed on for it only our own record knew."""
     return (
-        f"network {short(overlay.id)} is an overlay, and was recovered without its tunnel: its containers reach those on"
-        " other hosts again when it was removed and created anew"
+        f"network {short(overlay.id)} is an overlay, and was recovered without its tunnel: its containers reach those"
+        " on other hosts again when it was removed and created anew"
     )
 
 

@@ -191,8 +191,6 @@ class Sharing:
         held = allocator.held(foreign.address)
         if held is not None:
             return held.purpose == purpose
-        if allocator.rests(foreign.address, self._clock()):
-            return False
         try:
             allocation = allocator.claim(foreign.address, purpose, self._clock())
         except InvalidParameter:
