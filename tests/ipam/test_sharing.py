@@ -21,11 +21,7 @@ from tests.world import NET
 
 async def settled(plot: Plot) -> None:
     """What runs beside the calls has done what there is to do."""
-    running = asyncio.create_task(plot.ipam.sharing.run())
-    for _ in range(20):
-        await asyncio.sleep(0.001)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await plot.ipam.sharing.tend()
     await plot.seat.mend()
 
 
@@ -388,3 +384,18 @@ async def test_an_overlay_without_addresses_of_ours_is_refused_with_the_reason()
         await a.restart(member=False)
         with pytest.raises(Unsupported, match="this host is in no cluster: give mdnp the URLs"):
             a.ipam.sharing.check(_overlay("10.60.0.0/24"))
+
+
+async def test_whoever_takes_an_address_that_leaves_few_has_the_blocks_looked_at() -> None:
+    async with open_plots("a") as (a,):
+        await a.create()
+        running = asyncio.create_task(a.ipam.sharing.run())
+
+        for _ in range(10):
+            await a.address()
+        async with asyncio.timeout(5):
+            while len(a.blocks) < 2:
+                await asyncio.sleep(0)
+
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -60,7 +60,7 @@ class Hosts(RuleBasedStateMachine):
     async def undo(self, plot: Plot) -> None:
         for network in plot.ipam.sharing._ledger.shared:  # noqa: SLF001  # as the driver does
             plot.ipam.sharing._ledger.share(network, shared=False)  # noqa: SLF001
-        await plot.ipam.sharing._tidy()  # noqa: SLF001
+        await plot.ipam.sharing.tend()
         if plot.ipam.knows(plot.pool):
             await plot.ipam.release_pool(plot.pool)
         await plot.seat.mend()
@@ -112,10 +112,7 @@ class Hosts(RuleBasedStateMachine):
         self.clock.now += 70
 
         async def work() -> None:
-            running = asyncio.create_task(self.plots[number].ipam.sharing.run())
-            await asyncio.sleep(0.002)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await self.plots[number].ipam.sharing.tend()
             await self.plots[number].seat.mend()
 
         self.run(work())
