@@ -394,7 +394,7 @@ async def test_whoever_takes_an_address_that_leaves_few_has_the_blocks_looked_at
         for _ in range(10):
             await a.address()
         async with asyncio.timeout(5):
-            while len(a.blocks) < 2:
+            while len(a.blocks) < 2:  # noqa: ASYNC110  # a store tells nobody
                 await asyncio.sleep(0)
 
         running.cancel()
