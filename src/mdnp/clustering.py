@@ -12,7 +12,8 @@ from mdnp.cluster.access import Access, connect
 from mdnp.config import Settings
 from mdnp.dataplane.steps import Owner
 from mdnp.member import News
-from mdnp.member.session import Local, Member, Memory
+from mdnp.member.follower import Memory
+from mdnp.member.session import Local, Member
 from mdnp.model.network import IPAddress, Network
 from mdnp.model.options import Mode
 from mdnp.model.segment import segment_of

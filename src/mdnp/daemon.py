@@ -43,7 +43,8 @@ from mdnp.kernel.linux import LinuxKernel
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
 from mdnp.member import Alone, News
-from mdnp.member.session import Member, Memory
+from mdnp.member.follower import Memory
+from mdnp.member.session import Member
 from mdnp.model.errors import Damaged, InvalidParameter, KernelError, MdnpError
 from mdnp.model.supernet import Supernet, ula
 from mdnp.orphans.collector import Collector
