@@ -176,10 +176,6 @@ class Allocator:
         allocation, _ = self._held.get(int(address), (None, None))
         return allocation
 
-    def rests(self, address: IPAddress, now: float) -> bool:
-        self._wake(now)
-        return int(address) in self._resting
-
     def release(self, freed: Freed) -> bool:
         """Let an address rest, its giving back being on disk. False when it was not held: nothing has changed."""
         if not self._holds(freed.allocation):

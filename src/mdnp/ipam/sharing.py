@@ -169,9 +169,7 @@ class Sharing:
         """Claim blocks before they are needed, and give back those that are not, until cancelled."""
         while self._member is not None:
             try:
-                await self._tidy()
-                for pool in self._ledger.shared:
-                    await self._tend(pool)
+                await self.tend()
             except MdnpError as error:
                 log.warning("blocks will be looked at again in %g s: %s", _AGAIN_S, error)
                 await asyncio.sleep(_AGAIN_S)
@@ -179,6 +177,12 @@ class Sharing:
                 async with asyncio.timeout(_INTERVAL_S):
                     await self._wake.wait()
             self._wake.clear()
+
+    async def tend(self) -> None:
+        """One look. Errors: MdnpError."""
+        await self._tidy()
+        for pool in self._ledger.shared:
+            await self._tend(pool)
 
     # What other hosts ask, through the member.
 
@@ -191,8 +195,6 @@ class Sharing:
         held = allocator.held(foreign.address)
         if held is not None:
             return held.purpose == purpose
-        if allocator.rests(foreign.address, self._clock()):
-            return False
         try:
             allocation = allocator.claim(foreign.address, purpose, self._clock())
         except InvalidParameter:
