@@ -19,7 +19,7 @@ from rig.command import until
 from rig.engine import Engine
 from rig.etcd import Etcd
 from rig.host import UPLINK, Host, Namespace, Underlay
-from rig.plugin import Plugin
+from rig.plugin import MDNP, Plugin
 from rig.rootfs import chosen
 from rig.sandbox import Run
 from rig.testbed import Testbed
@@ -30,6 +30,8 @@ _Made = TypeVar("_Made")
 # Seconds after which a dead host is taken for one: the least that mdnp takes, so that stories need not wait long.
 LEASE_S = 3
 LABELS = "abcdefgh"
+# Hosts have names of their own, by which an operator knows them.
+_NAMED = 'echo "$0" >/proc/sys/kernel/hostname; exec "$@"'
 _CUTS = """
 table bridge cuts {
     set pairs { type ifname . ifname; }
@@ -99,8 +101,10 @@ class Cluster:
         A plugin for `host`, not yet started. By default it asks the cluster's etcd, and its tunnels end at the host's
         IPv4 address.
         """
+        named = ("unshare", "--uts", "sh", "-c", _NAMED, host.label)
         given = [f"--etcd={etcd or self.etcd.url}", f"--host-address={address or host.address.ip}"]
-        return Plugin(host, options=[*given, *options], env={"MDNP_LEASE": str(LEASE_S)})
+        env = {"MDNP_LEASE": str(LEASE_S)}
+        return Plugin(host, (*named, MDNP, "serve"), options=[*given, *options], env=env)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

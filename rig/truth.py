@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rig.cluster import Cluster, Node, at_once
+from rig.command import run
 
 KEYS = "/mdnp/v1"
 _HOST = "host"
 _FLOOD = "00:00:00:00:00:00"
+# Asks all at once, and prints those that do not answer.
+_PING_ALL = 'for to in "$@"; do (busybox ping -c 1 -W 2 "$to" >/dev/null 2>&1 || echo "$to") & done; wait'
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,16 @@ class Endpoint:
 
     id: str
     mac: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A container's place on a network."""
+
+    name: str
+    network: str
+    sandbox: str
     addresses: tuple[str, ...]
 
 
@@ -42,10 +55,53 @@ def faults(cluster: Cluster) -> list[str]:
     parts = [part for parts in at_once(_parts, cluster.nodes) for part in parts]
     stands = _in_etcd(cluster)
     return [
-        *_held_twice(parts),
+        *held_twice(cluster),
         *(fault for part in parts for fault in _rows_of(part, parts)),
         *(fault for part in parts for fault in _pool_of(part)),
         *_differences("endpoints in etcd", _told(parts), stands),
+    ]
+
+
+def held_twice(cluster: Cluster) -> list[str]:
+    """Addresses that more than one container has now, on whatever hosts."""
+    listed = [address for some in at_once(_listed, cluster.nodes) for address in some]
+    return [f"{address} is held {times} times" for address, times in Counter(listed).items() if times > 1]
+
+
+def silent_pairs(cluster: Cluster) -> list[str]:
+    """Who of a network's containers does not answer whom of the others, on whatever hosts."""
+    seats = [seat for some in at_once(_seats, cluster.nodes) for seat in some]
+
+    def ask(seat: Seat) -> list[str]:
+        others = {one for other in seats if other.network == seat.network for one in other.addresses}
+        return [f"{seat.name} asks {one}" for one in sorted(silent(seat.sandbox, others))]
+
+    return [line for lines in at_once(ask, seats) for line in lines] if seats else []
+
+
+def silent(sandbox: str, addresses: Iterable[str]) -> set[str]:
+    """Those of the addresses that do not answer a ping from a container's namespace, all asked at once."""
+    command = ["nsenter", f"--net={sandbox}", "--", "sh", "-c", _PING_ALL, "ping", *addresses]
+    return set(run(command).out.split())
+
+
+def _listed(node: Node) -> list[str]:
+    """The addresses of a host's running containers on overlay networks."""
+    return [address for seat in _seats(node) for address in seat.addresses]
+
+
+def _seats(node: Node) -> list[Seat]:
+    ids = node.engine.docker("ps", "--quiet").split()
+    containers = json.loads(node.engine.docker("container", "inspect", *ids)) if ids else []
+    return [
+        Seat(
+            f"{node.label}:{one['Name'].strip('/')}",
+            name,
+            one["NetworkSettings"]["SandboxKey"],
+            tuple(at[key] for key in ("IPAddress", "GlobalIPv6Address") if at[key]),
+        )
+        for one in containers
+        for name, at in one["NetworkSettings"]["Networks"].items()
     ]
 
 
@@ -110,11 +166,6 @@ def _held(node: Node, subnets: Sequence[str]) -> Iterator[str]:
         if pool["pool"] in subnets:
             whole = json.loads(node.plugin.cli("pool", "inspect", pool["id"], "--json", check=False))
             yield from (row["address"] for row in whole["addresses"] if row["kind"] in ("endpoint", _HOST))
-
-
-def _held_twice(parts: Iterable[Part]) -> Iterator[str]:
-    counted = Counter(address for part in parts for one in part.endpoints for address in one.addresses)
-    yield from (f"{address} is held {times} times" for address, times in counted.items() if times > 1)
 
 
 def _rows_of(part: Part, parts: Iterable[Part]) -> Iterator[str]:

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rig import truth
 from rig.cluster import LABELS, Cluster, Node, at_once
-from rig.command import run, until
+from rig.command import until
 from tests.engine.conftest import Story
 from tests.engine.frames import NOBODY6, Station
 
 BLUE = ("--subnet=10.50.0.0/16", "--ipv6", "--subnet=fd50::/64")
 OVERLAY = ("--ipam-driver=mdnp", "-o", "mdnp.mode=overlay")
+# As mDNS uses them.
+GROUPS = ("udp:224.0.0.251:5353", "udp:[ff02::fb]:5353")
 # How soon what one host did is known on all the others; far more than it takes, on a busy machine too.
 SOON_S = 10.0
-
-# Pings all addresses at once and prints those that do not answer.
-_PING_ALL = 'for to in "$@"; do (busybox ping -c 1 -W 2 "$to" >/dev/null 2>&1 || echo "$to") & done; wait'
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Box:
 
     def silent(self, addresses: Iterable[str]) -> set[str]:
         """Those of the addresses that do not answer a ping of this container's, all asked at once."""
-        command = ["nsenter", f"--net={self.sandbox}", "--", "sh", "-c", _PING_ALL, "ping", *addresses]
-        return set(run(command).out.split())
+        return truth.silent(self.sandbox, addresses)
 
     def remove(self) -> None:
         self.host.docker("rm", "-f", self.name)

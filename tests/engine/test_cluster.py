@@ -15,7 +15,7 @@ from rig import truth
 from rig.cluster import Cluster
 from rig.host import GATEWAY, GATEWAY6, Host
 from tests.engine.conftest import Story
-from tests.engine.fleet import Box, Fleet, soon
+from tests.engine.fleet import GROUPS, Box, Fleet, soon
 from tests.engine.frames import Mailbox, Wire, datagram
 from tests.engine.peers import Peers, target
 
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.engine
 _PROTOCOLS = ("tcp", "udp")
 _ENCAPSULATION = 50
 _HEADERS = {4: 28, 6: 48}  # of IP and UDP
-_GROUPS = ("udp:224.0.0.251:5353", "udp:[ff02::fb]:5353")
 _VXLAN_PORT = 4789
 
 
@@ -109,9 +108,9 @@ def test_a_packet_of_the_mtu_crosses_whole_and_one_byte_more_does_not(blue: Blue
 
 def test_what_is_for_a_group_comes_to_all_that_joined_it_on_all_hosts(blue: Blue) -> None:
     """As mDNS does it."""
-    listening = [blue.peers[box.number].listen(box.name, *_GROUPS) for box in (*blue.first, *blue.second)]
+    listening = [blue.peers[box.number].listen(box.name, *GROUPS) for box in (*blue.first, *blue.second)]
 
-    blue.peers[1].shout("b1", "who has a printer?", *_GROUPS)
+    blue.peers[1].shout("b1", "who has a printer?", *GROUPS)
 
     heard = {
         f"{blue.first[1].station.ip4} who has a printer?",
