@@ -39,9 +39,9 @@ picture: setup  ## docs/page.png: the page of a host with a real engine and traf
 record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 	@$(BIN)/python -m rig.record
 
-bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root)
+bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root; ONLY="tunnel scale")
 	@tools/setup bench
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ONLY)
 
 deb: setup  ## build a Debian package into dist/
 	@tools/deb
