@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import allocator, commands, ipam_socket, plots, publishing, starting
+from bench import allocator, commands, ipam_socket, plots, publishing, starting, tunnel
 
 Row = dict[str, Any]
 
@@ -27,6 +27,7 @@ _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
     ("starting", "from the start to the first answer, beside 10 and beside 1,000 endpoints", starting.run),
     ("commands", "the operator's commands as whole processes, beside 10 and beside 1,000 endpoints", commands.run),
     ("ipam_socket", "RequestAddress and ReleaseAddress over the socket, every answer on disk", ipam_socket.run),
+    ("tunnel", "between containers on two hosts: bare VXLAN, Swarm's overlay and ours, in turn", tunnel.run),
 )
 
 
