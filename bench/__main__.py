@@ -14,7 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import allocator, commands, ipam_socket, plots, publishing, starting, tunnel
+from bench import (
+    allocator,
+    commands,
+    convergence,
+    cut_off,
+    ipam_socket,
+    plots,
+    publishing,
+    scale,
+    starting,
+    tunnel,
+)
 
 Row = dict[str, Any]
 
@@ -28,6 +39,9 @@ _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
     ("commands", "the operator's commands as whole processes, beside 10 and beside 1,000 endpoints", commands.run),
     ("ipam_socket", "RequestAddress and ReleaseAddress over the socket, every answer on disk", ipam_socket.run),
     ("tunnel", "between containers on two hosts: bare VXLAN, Swarm's overlay and ours, in turn", tunnel.run),
+    ("convergence", "from Join on one host to the first answered ping from another", convergence.run),
+    ("cut_off", "attaching and detaching while etcd is up, stopped and frozen, in turn", cut_off.run),
+    ("scale", "200 simulated hosts of 50 containers beside real daemons, on one etcd", scale.run),
 )
 
 

@@ -14,19 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bench.client import Client
 from bench.docker import Docker, set_up, take_down
 from bench.inside import Pinger
+from bench.member import Member
 from rig.etcd import Etcd
-from rig.host import GATEWAY, Host, Namespace, Underlay
-from rig.plugin import Plugin
+from rig.host import GATEWAY, Namespace, Underlay
 from rig.sandbox import Run
 
 _JOINS = 120
 _WARM_UP = 5
 _ANSWER_S = 10.0
-_NETWORK, _SUBNET = 1, "10.64.0.0/16"
-_OVERLAY = {"mdnp.mode": "overlay"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ def run() -> list[dict[str, Any]]:
         underlay = Underlay(rig)
         etcd = Etcd(underlay, address=str(GATEWAY.ip))
         etcd.start()
-        hosts = [_Member(underlay, label, etcd.url) for label in ("a", "b")]
-        measured = asyncio.run(_measure(*hosts))
+        places = [_Place(underlay, label, etcd.url) for label in ("a", "b")]
+        measured = asyncio.run(_measure(*places))
     return [
         _row("Join: called to answered", [one.joined - one.joining for one in measured]),
         _row("Join called to first ping answered", [one.answered - one.joining for one in measured]),
@@ -56,21 +53,15 @@ def run() -> list[dict[str, Any]]:
     ]
 
 
-class _Member:
-    """A host with a daemon, and a container's namespace."""
+class _Place(Member):
+    """With a container's namespace."""
 
     def __init__(self, underlay: Underlay, label: str, etcd: str) -> None:
-        self.host = Host(underlay, label)
+        super().__init__(underlay, label, etcd)
         self.sandbox = Namespace(underlay.rig, f"{label}-in")
-        self.plugin = Plugin(self.host, options=[f"--etcd={etcd}", "--log-level=error"])
-        self.plugin.start()
-
-    async def network(self) -> Docker:
-        client = await Client.open(self.plugin.socket)
-        return await Docker.create_network(client, _NETWORK, _SUBNET, _OVERLAY)
 
 
-async def _measure(here: _Member, there: _Member) -> list[_Moments]:
+async def _measure(here: _Place, there: _Place) -> list[_Moments]:
     """Containers join on `there` one after the other; the one that asks is `here`."""
     docker, other = await here.network(), await there.network()
     set_up(await docker.attach(), here.host, here.sandbox)
@@ -82,7 +73,7 @@ async def _measure(here: _Member, there: _Member) -> list[_Moments]:
     return moments[_WARM_UP:]
 
 
-async def _join(docker: Docker, there: _Member, pinger: Pinger, beside: ThreadPoolExecutor) -> _Moments:
+async def _join(docker: Docker, there: _Place, pinger: Pinger, beside: ThreadPoolExecutor) -> _Moments:
     loop = asyncio.get_running_loop()
     created = time.perf_counter()
     one = await docker.create_endpoint()

@@ -26,6 +26,10 @@ class Attached:
         return self.address.partition("/")[0]
 
 
+def new_endpoint() -> str:
+    return f"{next(_NUMBERS):012x}{0:052x}"
+
+
 class Docker:
     """One network, on one kept connection. A call that fails is a RuntimeError."""
 
@@ -52,9 +56,9 @@ class Docker:
         await client.call("NetworkDriver.CreateNetwork", body)
         return cls(client, network, pool["PoolID"])
 
-    async def create_endpoint(self) -> Attached:
+    async def create_endpoint(self, identity: str = "") -> Attached:
         answer = await self._client.call("IpamDriver.RequestAddress", {"PoolID": self._pool, "Options": {}})
-        made = Attached(f"{next(_NUMBERS):012x}{0:052x}", answer["Address"])
+        made = Attached(identity or new_endpoint(), answer["Address"])
         interface = {"Address": made.address, "AddressIPv6": "", "MacAddress": ""}
         await self._call("CreateEndpoint", made, Interface=interface, Options={})
         return made
@@ -71,6 +75,9 @@ class Docker:
         await self._call("Leave", one)
         await self._call("DeleteEndpoint", one)
         await self._client.call("IpamDriver.ReleaseAddress", {"PoolID": self._pool, "Address": one.ip})
+
+    def close(self) -> None:
+        self._client.close()
 
     async def _call(self, verb: str, one: Attached, **more: Any) -> None:
         body = {"NetworkID": self._network, "EndpointID": one.endpoint, **more}

@@ -1,4 +1,4 @@
-"""Sockets in another network namespace, and commands there."""
+"""Sockets in another network namespace, and commands there: what asks, answers and listens inside of a container."""
 
 import ctypes
 import os
@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 _CLONE_NEWNET = 0x40000000
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_NEIGHBOUR_GROUP = 1 << 2  # RTMGRP_NEIGH: both kinds of rows
+_SO_RCVBUFFORCE = 33
+_QUEUE, _DATAGRAM = 16 << 20, 1 << 16
 _HEADER = struct.Struct("!BBHHH")
 
 Result = TypeVar("Result")
@@ -84,6 +88,39 @@ class Pinger:
             return False
         kind, _, _, run, _ = _HEADER.unpack_from(packet, (packet[0] & 0xF) * 4)
         return bool(source == address and kind == _ECHO_REPLY and run == self._run)
+
+
+class Rows:
+    """Hears what the kernel of a namespace says of its fdb and neighbours."""
+
+    def __init__(self, namespace: Path) -> None:
+        self._socket = made(namespace, _listening)
+
+    def heard(self, mac: str, count: int, timeout_s: float) -> float:
+        """The moment, by monotonic(), at which a MAC had been named `count` times since the last call. TimeoutError."""
+        wanted = bytes.fromhex(mac.replace(":", ""))
+        deadline = time.monotonic() + timeout_s
+        while count > 0:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            count -= self._socket.recv(_DATAGRAM).count(wanted)
+        return time.monotonic()
+
+    def forget(self) -> None:
+        """What was said so far."""
+        self._socket.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(_DATAGRAM)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _listening() -> socket.socket:
+    listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
+    listening.bind((0, _NEIGHBOUR_GROUP))
+    return listening
 
 
 def _question(run: int, number: int) -> bytes:

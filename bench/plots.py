@@ -71,6 +71,20 @@ _PLOTS: Sequence[_Plot] = (
         lambda rows: {f"{row['measure']}: {row['way']}": row["ratio"] for row in rows if row["way"] != "vxlan"},
         digits=2,
     ),
+    _Plot(
+        "convergence",
+        "A container joins on one host and answers on another",
+        "ms",
+        lambda rows: {f"{row['stretch']}, {what}": row[f"{what}_ms"] for row in rows for what in ("p50", "p99")},
+        digits=1,
+    ),
+    _Plot(
+        "cut_off",
+        "Attaching and detaching, by the state of etcd",
+        "ms, the median",
+        lambda rows: {f"{what}, {row['etcd']}": row[f"{what}_ms"] for what in ("attach", "detach") for row in rows},
+        digits=2,
+    ),
 )
 
 
