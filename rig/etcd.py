@@ -66,7 +66,7 @@ class Etcd:
         return self.process is not None and self.process.running
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it on the data that it has, and wait until it serves: of a cluster it does so with most of the others."""
+        """Start it on the data that it has, and wait until it serves, which needs most members of its cluster."""
         if self.running:
             raise RigError(f"{self.name} runs already")
         self.process = self.namespace.spawn(self._command(), log=f"{self.name}.log")
