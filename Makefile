@@ -16,7 +16,7 @@ check: setup  ## lint, types, import contracts and the tests that need no root
 	@$(BIN)/ruff format --check -q . || { echo "run \`make fix\`"; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
-	@$(BIN)/pytest -q -m "not root and not engine"
+	@$(BIN)/pytest -q -n auto -m "not root and not engine"
 
 fix: setup  ## format the code and mend what ruff can
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
@@ -50,12 +50,7 @@ man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the d
 	@PYTHONPATH=. $(BIN)/python -m tools.manual
 
 pins:  ## resolve requirements/*.txt anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml -o requirements/run.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra dev pyproject.toml -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra bench pyproject.toml -o requirements/bench.txt
+	@tools/pins
 
 clean:  ## remove what was built here
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
