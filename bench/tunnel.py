@@ -16,12 +16,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from bench.inside import Pinger, enter, made
-from bench.ways import Pair, Way, by_hand
+from bench import inside, ways
+from bench.inside import Pinger, enter
+from bench.ways import Way
+from rig.cluster import Cluster
 from rig.command import run as finish
-from rig.host import Underlay
 from rig.sandbox import Run
 
+_ENGINE = "28.5"
 _ROUNDS = 5
 _SECONDS = 1  # of each stream
 _REQUESTS = 3000
@@ -33,21 +35,21 @@ _PATIENCE_S = 20.0
 def run() -> list[dict[str, Any]]:
     """A row for each measure and way: the median, smallest and largest of the rounds, and the median of the ratios."""
     with Run() as rig, ExitStack() as stack:
-        ways = _ways(rig)
-        for way in ways:
+        made = _ways(rig)
+        for way in made:
             _serve(way, stack)
         measured: dict[tuple[str, str], list[float]] = {}
         for _ in range(_ROUNDS):
             for measure, _, take in _MEASURES:
-                for way in ways:
+                for way in made:
                     measured.setdefault((measure, way.name), []).append(take(way))
-    return [_row(measure, unit, way.name, measured) for measure, unit, _ in _MEASURES for way in ways]
+    return [_row(measure, unit, way.name, measured) for measure, unit, _ in _MEASURES for way in made]
 
 
 def _ways(rig: Run) -> list[Way]:
-    underlay = Underlay(rig)
-    pair = Pair(underlay)
-    return [*by_hand(underlay), pair.swarm()]
+    cluster = Cluster(rig, (_ENGINE, _ENGINE))
+    cluster.start()
+    return [*ways.by_hand(cluster.underlay), ways.swarm(cluster), ways.mdnp(cluster)]
 
 
 def _serve(way: Way, stack: ExitStack) -> None:
@@ -71,7 +73,7 @@ def _serve(way: Way, stack: ExitStack) -> None:
 def _connected(way: Way, port: int) -> socket.socket:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        connection = made(way.near.namespace, socket.socket)
+        connection = inside.made(way.near.namespace, socket.socket)
         try:
             connection.connect((way.far.address, port))
         except ConnectionRefusedError:

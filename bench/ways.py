@@ -10,13 +10,11 @@ mdnp     our overlay network, of the same two engines
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.engine import Engine
-from rig.host import Host, Namespace, Underlay
+from rig.cluster import Cluster, Node
+from rig.host import Namespace, Underlay
 from rig.image import IMAGE
-from rig.plugin import Plugin
-from rig.testbed import Testbed
 
-ENGINE = "28.5"
+_OVERLAY = ("--opt=mdnp.mode=overlay", "--subnet=10.64.0.0/16")
 _PORT = 4789
 _MTU = 1450
 
@@ -75,40 +73,31 @@ def _vxlan(name: str, vni: int, here: _Bare, there: _Bare) -> str:
     return f"link add {name} type vxlan id {vni} local {here.vtep} remote {there.vtep} dstport {_PORT} dev eth0"
 
 
-class Pair:
-    """Two hosts with an engine each."""
-
-    def __init__(self, underlay: Underlay) -> None:
-        self.hosts = [Host(underlay, label) for label in ("a", "b")]
-        self.engines = [Engine(host, ENGINE) for host in self.hosts]
-        for engine in self.engines:
-            engine.start()
-
-    def swarm(self) -> Way:
-        first, second = self.engines
-        manager, worker = (str(host.address.ip) for host in self.hosts)
-        first.docker("swarm", "init", f"--advertise-addr={manager}")
-        token = first.docker("swarm", "join-token", "--quiet", "worker")
-        second.docker("swarm", "join", f"--token={token}", f"--advertise-addr={worker}", f"{manager}:2377")
-        first.docker("network", "create", "--driver=overlay", "--attachable", "--subnet=10.63.0.0/24", "swarm")
-        return self._way("swarm")
-
-    def mdnp(self, etcd: str) -> Way:
-        """The plugins end with the run."""
-        for host, engine in zip(self.hosts, self.engines, strict=True):
-            Plugin(host, options=[f"--etcd={etcd}"]).start()
-            engine.docker("network", "create", "--driver=mdnp", "--ipam-driver=mdnp", *_OVERLAY, "mdnp")
-        return self._way("mdnp")
-
-    def _way(self, network: str) -> Way:
-        near, far = (self._end(host, engine, network) for host, engine in zip(self.hosts, self.engines, strict=True))
-        return Way(network, near, far)
-
-    def _end(self, host: Host, engine: Engine, network: str) -> End:
-        name = f"on-{network}"
-        engine.docker("run", "--detach", f"--name={name}", f"--network={network}", IMAGE, "sleep", "infinity")
-        address = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
-        return End(Testbed(host, engine).key(name), engine.docker("inspect", f"--format={address}", name))
+def swarm(cluster: Cluster) -> Way:
+    """Made on the engines of two hosts."""
+    first, second = cluster.nodes
+    manager, worker = (str(node.host.address.ip) for node in cluster.nodes)
+    first.engine.docker("swarm", "init", f"--advertise-addr={manager}")
+    token = first.engine.docker("swarm", "join-token", "--quiet", "worker")
+    second.engine.docker("swarm", "join", f"--token={token}", f"--advertise-addr={worker}", f"{manager}:2377")
+    first.engine.docker("network", "create", "--driver=overlay", "--attachable", "--subnet=10.63.0.0/24", "swarm")
+    return _between("swarm", cluster)
 
 
-_OVERLAY = ("--opt=mdnp.mode=overlay", "--subnet=10.64.0.0/16")
+def mdnp(cluster: Cluster) -> Way:
+    """Made on the engines of two hosts, whose plugins run."""
+    for node in cluster:
+        node.engine.docker("network", "create", "--driver=mdnp", "--ipam-driver=mdnp", *_OVERLAY, "mdnp")
+    return _between("mdnp", cluster)
+
+
+def _between(network: str, cluster: Cluster) -> Way:
+    near, far = (_container(node, network) for node in cluster.nodes)
+    return Way(network, near, far)
+
+
+def _container(node: Node, network: str) -> End:
+    name = f"on-{network}"
+    node.engine.docker("run", "--detach", f"--name={name}", f"--network={network}", IMAGE, "sleep", "infinity")
+    address = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return End(node.testbed.key(name), node.engine.docker("inspect", f"--format={address}", name))
