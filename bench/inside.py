@@ -16,7 +16,7 @@ _CLONE_NEWNET = 0x40000000
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _NEIGHBOUR_GROUP = 1 << 2  # RTMGRP_NEIGH: both kinds of rows
 _SO_RCVBUFFORCE = 33
-_QUEUE, _DATAGRAM = 16 << 20, 1 << 16
+_QUEUE, _DATAGRAM = 128 << 20, 1 << 16
 _HEADER = struct.Struct("!BBHHH")
 
 Result = TypeVar("Result")
@@ -103,6 +103,14 @@ class Rows:
         while count > 0:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
             count -= self._socket.recv(_DATAGRAM).count(wanted)
+        return time.monotonic()
+
+    def many(self, count: int, timeout_s: float) -> float:
+        """The moment, by monotonic(), at which so many rows had been named since the last call. TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        for _ in range(count):
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            self._socket.recv(_DATAGRAM)  # one of them
         return time.monotonic()
 
     def forget(self) -> None:
