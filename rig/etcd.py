@@ -104,17 +104,17 @@ class Etcd:
         self.ctl("snapshot", "save", str(path))
         return path
 
-    def restore(self, backup: Path, *, token: str = "etcd-cluster") -> None:  # noqa: S107  # no secret
+    def restore(self, backup: Path, *, cluster: str = "etcd-cluster") -> None:
         """
         Go back to a backup, as `etcdctl snapshot restore` does: the revision goes back, leases are as they were.
 
-        With another `token` it is a cluster of another id; `token` holds for this start alone.
+        With another name than the default, `cluster` makes it one of another id.
         """
         self.kill()
         shutil.rmtree(self._data)
         place = (f"--data-dir={self._data}", f"--name={self.name}", f"--initial-advertise-peer-urls={self.peer}")
-        cluster = (f"--initial-cluster={self._cluster}", f"--initial-cluster-token={token}")
-        self.ctl("snapshot", "restore", str(backup), *place, *cluster, near=False)
+        whole = (f"--initial-cluster={self._cluster}", f"--initial-cluster-token={cluster}")
+        self.ctl("snapshot", "restore", str(backup), *place, *whole, near=False)
         self.start()
 
     def compact(self) -> None:

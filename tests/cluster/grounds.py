@@ -34,6 +34,9 @@ class Ground(Protocol):
     async def expire(self, lease: int) -> None:
         """Nobody keeps the lease alive until its time is over."""
 
+    async def pass_time(self, seconds: float) -> None:
+        """For what etcd counts."""
+
     async def lose(self) -> None:
         """All data are gone; it is there again at once."""
 
@@ -66,6 +69,9 @@ class Memory:
 
     async def expire(self, lease: int) -> None:
         self.fake.expire(lease)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Time passes by `expire`."""
 
     async def lose(self) -> None:
         self.fake.lose()
@@ -104,6 +110,9 @@ class Real:
     async def expire(self, lease: int) -> None:
         """It does so by itself."""
 
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     async def lose(self) -> None:
         await asyncio.to_thread(self.etcd.lose)
 
@@ -111,7 +120,7 @@ class Real:
         self._saved = await asyncio.to_thread(self.etcd.save)
 
     async def restore(self) -> None:
-        await asyncio.to_thread(self.etcd.restore, self._saved, token="another")
+        await asyncio.to_thread(self.etcd.restore, self._saved, cluster="another")
 
 
 def client(*etcds: Etcd, access: Access | None = None) -> Cluster:

@@ -197,7 +197,7 @@ async def test_a_lease_that_is_kept_alive_stays(ground: Ground) -> None:
 
     for _ in range(6):  # longer than its time
         await ground.cluster.keep_alive(lease)
-        await asyncio.sleep(0.5)
+        await ground.pass_time(0.5)
 
     assert A in (await ground.cluster.snapshot(P)).entries
 
@@ -314,8 +314,8 @@ async def test_what_is_forgotten_cannot_be_watched(ground: Ground) -> None:
 
 async def test_a_frozen_server_is_noticed(ground: Ground) -> None:
     start = await put(ground.cluster, Put(A, b"1"))
-    async with watching(ground.cluster, start) as ears:
-        await ears.heartbeat()
+    async with watching(ground.cluster, start - 1) as ears:
+        await ears.events(1)
         await ground.freeze()
         with pytest.raises(ClusterUnavailable):
             async with asyncio.timeout(SILENCE_S + 1):
@@ -325,14 +325,14 @@ async def test_a_frozen_server_is_noticed(ground: Ground) -> None:
     await ground.thaw()
 
     await until_back(ground.cluster)
-    async with watching(ground.cluster, start) as ears:
-        await ears.heartbeat()
+    async with watching(ground.cluster, start - 1) as ears:
+        await ears.events(1)
 
 
 async def test_a_server_that_ends_breaks_its_watches_and_is_found_again(ground: Ground) -> None:
     start = await put(ground.cluster, Put(A, b"1"))
-    async with watching(ground.cluster, start) as ears:
-        await ears.heartbeat()
+    async with watching(ground.cluster, start - 1) as ears:
+        await ears.events(1)
         await ground.go()
         with pytest.raises(ClusterUnavailable):
             await ears.end()

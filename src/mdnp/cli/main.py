@@ -55,12 +55,16 @@ cli.add_command(completion.completion)
 @click.option("--tls-cert", help="Our certificate, PEM.")
 @click.option("--tls-key", help="Its key, PEM.")
 @click.option("--tls-ca", help="The authority whose certificate a caller must show, PEM.")
+@click.option(
+    "--etcd", multiple=True, metavar="URL", help="A server by which hosts share networks, each in turn [none]."
+)
+@click.option("--host-address", metavar="ADDRESS", help="Where other hosts send frames to [that of the way out].")
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Loopback port for Prometheus, as 127.0.0.1:9677 [off].")
 @click.option("--log-level", type=click.Choice(config.LOG_LEVELS), help="[info]")
 @click.option("--log-format", type=click.Choice(config.LOG_FORMATS), help="[text]")
-def serve(file: Path | None, **flags: str | None) -> None:
+def serve(file: Path | None, etcd: tuple[str, ...], **flags: str | None) -> None:
     """Answer Docker, until stopped."""
-    settings = config.load(flags, os.environ, file)
+    settings = config.load({**flags, "etcd": " ".join(etcd) or None}, os.environ, file)
     from mdnp import daemon  # noqa: PLC0415  # half a second of imports that no other command needs
 
     daemon.serve(settings)
