@@ -45,9 +45,9 @@ record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 demo-cluster: setup  ## networks across three hosts with an etcd, in a sandbox of namespaces (root)
 	@$(BIN)/python -m rig.demo_cluster
 
-bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root)
+bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root; ONLY="tunnel scale")
 	@tools/setup bench
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ONLY)
 
 deb: setup  ## build a Debian package into dist/
 	@tools/deb

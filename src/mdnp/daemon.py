@@ -358,8 +358,8 @@ async def _listen_plugin(
 
 
 async def _listen_admin(settings: Settings, inherited: socket.socket | None, admin: Admin) -> Listener:
-    async def answer(method: str, path: str, _body: bytes) -> Response:
-        answered = await admin.answer(method, path)
+    async def answer(method: str, path: str, body: bytes) -> Response:
+        answered = await admin.answer(method, path, body)
         return Response(answered.status, answered.body, answered.content_type, answered.headers)
 
     too_large = admin_routes.failure(413, _TOO_LARGE)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
+from mdnp.admin import hosts
+from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.meter import Flow
 from mdnp.dataplane import naming, publishing
 from mdnp.dataplane.steps import Owner
@@ -33,7 +35,7 @@ class Facts:
     """
     Of the process and what it stands on. `repaired` counts what of ours others had changed and was put back; `trouble`
     says why what we want is not there, `store_trouble` why the last promise could not be written. `orphans` are those
-    that the last collection found and left.
+    that the last collection found and left. `cluster` is None where this host is in none.
     """
 
     version: str
@@ -43,6 +45,7 @@ class Facts:
     docker: Health
     store_trouble: str = ""
     orphans: Sequence[Orphan] = ()
+    cluster: ClusterFacts | None = None
 
 
 def status(
@@ -50,15 +53,18 @@ def status(
 ) -> View:
     """
     `drift` are the steps that would make the kernel agree, `lost` what cannot be rebuilt. It is healthy if neither is
-    there and promises can be written; Docker may be stopped, and orphans wait for it.
+    there, promises can be written, and nothing of the cluster needs an operator; Docker may be stopped, and orphans
+    wait for it. `in_sync` is of this host alone.
     """
     counts = _counts(promises, difference)
+    in_sync = not (difference.steps or difference.lost or facts.store_trouble)
+    cluster = hosts.status(facts.cluster) if facts.cluster else None
     return {
         "version": facts.version,
         "uptime_s": round(facts.uptime_s, 1),
         "repaired": facts.repaired,
         "trouble": facts.trouble,
-        "healthy": not (difference.steps or difference.lost or facts.store_trouble),
+        "healthy": in_sync and (cluster is None or cluster["healthy"]),
         "docker": {"version": facts.docker.version, "trouble": facts.docker.trouble},
         "store": {"trouble": facts.store_trouble},
         "networks": [
@@ -70,6 +76,7 @@ def status(
         "lost": [str(owned.object) for owned in difference.lost],
         "nearly_full": [one["id"] for one in pools(promises, pool_counts) if one["nearly_full"]],
         "orphans": orphans(facts.orphans),
+        **({} if cluster is None else {"in_sync": in_sync, "cluster": cluster}),
     }
 
 
@@ -117,14 +124,20 @@ def _gateway(one: Network, subnet: Subnet) -> str | None:
     return str(subnet.gateway.ip) if one.has_gateway and subnet.gateway else None
 
 
-def network_detail(one: Network, promises: Promises, names: Names, flows: Mapping[str, Flow]) -> View:
-    """What its containers received and sent is the sum of their endpoints that are there now."""
+def network_detail(
+    one: Network, promises: Promises, names: Names, flows: Mapping[str, Flow], beyond: View | None = None
+) -> View:
+    """
+    What its containers received and sent is the sum of their endpoints that are there now; `beyond` is what is known of
+    it on other hosts.
+    """
     on_it = [each for each in promises.endpoints.values() if each.network_id == one.id]
     planned = [str(owned.object) for owned in desired.of_network(one).values()]
     return {
         **network(one, promises, names),
         **_traffic([flows[name] for each in on_it if (name := naming.host_end(each.id)) in flows]),
         "endpoints": [endpoint(each, names) for each in on_it],
+        **(beyond or {}),
         "kernel": planned,
     }
 
@@ -276,10 +289,12 @@ def _counts(promises: Promises, difference: Difference) -> Mapping[str, int]:
 
 
 def pools(promises: Promises, counts: Mapping[PoolID, Counts]) -> list[View]:
-    return [pool(one, counts[one.id]) for one in promises.pools.values()]
+    return [pool(one, counts[one.id], promises) for one in promises.pools.values()]
 
 
-def pool(one: PoolPromise, counts: Counts) -> View:
+def pool(one: PoolPromise, counts: Counts, promises: Promises) -> View:
+    """A pool that other hosts share has the `blocks` that this one hands out from; the counts are of these."""
+    blocks = hosts.blocks_of(one.pool.network, promises)
     return {
         "id": one.id,
         "pool": str(one.pool.network),
@@ -291,13 +306,14 @@ def pool(one: PoolPromise, counts: Counts) -> View:
         "resting": counts.resting,
         "free": counts.free,
         "nearly_full": counts.nearly_full,
+        **({} if blocks is None else {"blocks": [str(block.network) for block in blocks]}),
     }
 
 
 def pool_detail(one: PoolPromise, counts: Counts, held: Iterable[Allocation], promises: Promises, names: Names) -> View:
     """`endpoint` is None for what no endpoint of ours has."""
     rows = sorted(held, key=lambda allocation: allocation.address)
-    return {**pool(one, counts), "addresses": [_allocation(row, promises, names) for row in rows]}
+    return {**pool(one, counts, promises), "addresses": [_allocation(row, promises, names) for row in rows]}
 
 
 def find_pool(promises: Promises, name: str) -> PoolPromise:
