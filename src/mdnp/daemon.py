@@ -9,11 +9,12 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mdnp
 from mdnp import config, logs, tls
@@ -24,9 +25,12 @@ from mdnp.admin.glance import Glance
 from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin
 from mdnp.admin.window import Window
+from mdnp.cluster import Cluster
+from mdnp.clustering import connected, open_member, owners
 from mdnp.config import Settings
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.driver.network import NetworkDriver
+from mdnp.driver.overlays import Overlays
 from mdnp.engine import Engine, EngineUnavailable
 from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
@@ -38,6 +42,9 @@ from mdnp.kernel.claim import claim
 from mdnp.kernel.linux import LinuxKernel
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
+from mdnp.member import Alone, News
+from mdnp.member.follower import Memory
+from mdnp.member.session import Member
 from mdnp.model.errors import Damaged, InvalidParameter, KernelError, MdnpError
 from mdnp.model.supernet import Supernet, ula
 from mdnp.orphans.collector import Collector
@@ -157,6 +164,7 @@ async def _serve(settings: Settings, systemd: Systemd, secured: ssl.SSLContext |
 
 
 async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, secured: ssl.SSLContext | None) -> None:
+    cluster = connected(settings)
     kernel = await LinuxKernel.open(systemd.fds)
     measures = Measures()
     engine = Directory(MeasuredEngine(DockerEngine(settings.docker_socket), measures))
@@ -172,8 +180,11 @@ async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, 
             engine,
             measures=measures,
             secured=secured,
+            cluster=cluster,
         )
     finally:
+        if cluster is not None:
+            await cluster.close()
         await engine.close()
         await kernel.close()
 
@@ -210,24 +221,60 @@ async def _recover(settings: Settings, store: Store, kernel: Kernel, engine: Eng
         await store.commit(*found.changes)
 
 
+@dataclass(frozen=True)
+class _Rooms:
+    """Those that decide, as they are built on one another. `member` is None on a host that is in no cluster."""
+
+    member: Member | None
+    reconciler: Reconciler
+    ipam: IpamDriver
+    driver: NetworkDriver
+
+    def run(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What each does beside the calls, until it is cancelled."""
+        running = [self.reconciler.run(), self.ipam.sharing.run()]
+        return running if self.member is None else [*running, self.member.run(self.ipam.sharing, self.driver)]
+
+
+async def _build(
+    settings: Settings,
+    systemd: Systemd,
+    store: Memory,
+    kernel: Kernel,
+    *,
+    measures: Measures,
+    cluster: Cluster | None,
+) -> _Rooms:
+    """With the kernel in sync. No etcd is asked for that: what the other hosts told last is in the store."""
+
+    def changed(news: News) -> None:
+        reconciler.changed(owners(news, store.promises.networks.values()))
+
+    member = None if cluster is None else await open_member(settings, cluster, store, changed)
+    reconciler = Reconciler(store, kernel, measures=measures, outlook=member or Alone())
+    await systemd.starting("bringing the kernel in sync")
+    await _start_in_sync(store, reconciler)
+    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time, member)
+    driver = NetworkDriver(store, kernel, reconciler, time.time, Overlays(member, ipam.sharing))
+    return _Rooms(member, reconciler, ipam, driver)
+
+
 async def _run(
     settings: Settings,
     systemd: Systemd,
-    store: Store,
+    store: Memory,
     kernel: Kernel,
     engine: Directory,
     *,
     measures: Measures,
     secured: ssl.SSLContext | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    reconciler = Reconciler(store, kernel, measures=measures)
-    await systemd.starting("bringing the kernel in sync")
-    await _start_in_sync(store, reconciler)
-    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time)
-    driver = NetworkDriver(store, kernel, reconciler, time.time)
+    rooms = await _build(settings, systemd, store, kernel, measures=measures, cluster=cluster)
+    reconciler, ipam, driver = rooms.reconciler, rooms.ipam, rooms.driver
     keepers = [MeasuredKeeper(one, measures) for one in (NetworkKeeper(store, driver), AddressKeeper(store, ipam))]
     collector = Collector(keepers, engine, time.time, settings.grace)
     exposition = Exposition(
@@ -281,7 +328,7 @@ async def _run(
     systemd.close_rest()
     status = partial(_status, store, reconciler, measures)
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(one) for one in (reconciler.run(), collector.run(), systemd.run(status))]
+        beside = [tasks.create_task(one) for one in (*rooms.run(), collector.run(), systemd.run(status))]
         log.info("mdnp %s serves on %s", mdnp.__version__, " and ".join(map(str, _places(settings))))
         await systemd.ready(status())
         await stop.wait()
