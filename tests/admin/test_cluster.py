@@ -195,14 +195,15 @@ async def test_what_needs_an_operator_in_the_cluster_is_trouble(
 async def test_a_network_of_a_segment_shows_the_other_hosts(admin: Admin) -> None:
     view = await seen(admin, f"/network/{NET}")
 
-    assert {key: view[key] for key in view if key in ("segment", "vni", "vtep", "udp_port", "hosts", "tunnels")} == {
+    assert {key: view[key] for key in view if key in ("segment", "vni", "vtep", "udp_port", "hosts", "tunnel")} == {
         "segment": SEGMENT,
         "vni": 0x6D0001,
         "vtep": "192.0.2.1",
         "udp_port": 4789,
         "hosts": ["host1 192.0.2.1", "host2 192.0.2.2"],
-        "tunnels": ["192.0.2.2"],
+        "tunnel": f"mdx-{NET[:11]}",
     }
+    assert any(line.startswith(f"link mdx-{NET[:11]} ") and "192.0.2.1" in line for line in view["kernel"])
     assert view["host_addresses"] == ["10.50.3.1/16"]
     assert view["remotes"] == [
         {"host": "host2", "vtep": "192.0.2.2", "mac": "02:6d:0a:32:00:09", "addresses": ["10.50.0.9"]}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mdnp.dataplane import naming
 from mdnp.declared import NOT_REMOVED
 from mdnp.member import DeclaredNetwork, KnownHost, Liveness, Outlook, Standing
 from mdnp.model.errors import InvalidParameter, NotFound
@@ -165,13 +166,11 @@ def overlay(network: Network, outlook: Outlook, standing: Standing) -> View:
     names = {one.host.id: one.host.name for one in standing.hosts}
     members = [one.host for one in standing.hosts if segment in one.segments]
     return {
-        "segment": segment,
-        "vni": network.vni,
         "vtep": str(outlook.vtep or ""),
         "udp_port": outlook.port,
+        "tunnel": naming.tunnel(network),
         "host_addresses": [str(address) for address in network.host_addresses],
         "hosts": [f"{one.name} {one.vtep}" for one in members],
-        "tunnels": [str(vtep) for vtep in outlook.members_of(segment)],
         "remotes": [
             {
                 "host": names.get(remote.host, remote.host),
