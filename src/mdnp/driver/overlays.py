@@ -47,7 +47,8 @@ class Overlays:
                 return await self._joined(network, reserved, self._addresses)
         except TimeoutError as error:
             raise ClusterUnavailable(
-                f"network {short(network.id)}: the cluster did not agree within {LIMIT_S:g} s: try again"
+                f"network {short(network.id)}: nothing was agreed on with the other hosts within {LIMIT_S:g} s, since etcd"
+                " answers slowly or not at all: try again"
             ) from error
 
     async def leave(self, network: Network) -> None:
