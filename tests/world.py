@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, Object, Sysctl, Veth
+from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, MadeLink, Object, Sysctl, Veth
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.driver.network import NetworkDriver
@@ -219,7 +219,7 @@ class World:
 
 def as_seen(one: Object) -> Seen:
     """As the kernel shows what was made."""
-    return one.link() if isinstance(one, Bridge | Veth) else one
+    return one.link() if isinstance(one, MadeLink) else one
 
 
 def _subject(step: Step) -> Object | Link:
