@@ -440,8 +440,10 @@ async def test_a_bridge_cannot_be_named_like_a_link_of_ours(world: World, name: 
 
     assert (status, words) == (
         400,
-        f"option {BRIDGE_NAME}={name}: names with mdb-, mdv-, mdp-, mdx-, mdh-, mdi- are for links that mdnp names"
-        " itself",
+        (
+            f"option {BRIDGE_NAME}={name}: names with mdb-, mdv-, mdp-, mdx-, mdh-, mdi- are for links that mdnp names"
+            " itself"
+        ),
     )
 
 
