@@ -9,8 +9,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from mdnp.member.session import Local, Member
-
 from mdnp.cluster import Cluster
 from mdnp.cluster.fake import FakeCluster
 from mdnp.clustering import owners
@@ -20,6 +18,7 @@ from mdnp.driver.overlays import Overlays
 from mdnp.ipam.driver import IpamDriver
 from mdnp.kernel.fake import FakeKernel
 from mdnp.member import News
+from mdnp.member.session import Local, Member
 from mdnp.model.identity import NetworkID
 from mdnp.model.network import Network
 from mdnp.reconcile.converge import Reconciler
@@ -178,12 +177,12 @@ class Site:
         """`docker run`; its address. Errors: Refused; then nothing of it is left."""
         identity, pools, _ = self.networks[network]
         asked = request_address(pools[0], ip, named(container))
-        given = (await self.call("IpamDriver.RequestAddress", asked))["Address"]
+        given = str((await self.call("IpamDriver.RequestAddress", asked))["Address"])
         address = given.partition("/")[0]
         endpoint = self.identity()
-        families = {"address": "", "address6": given} if ":" in given else {"address": given}
+        families = ("", given) if ":" in given else (given, "")
         try:
-            body = create_endpoint(endpoint, **families, network=identity, mac=mac)
+            body = create_endpoint(endpoint, *families, network=identity, mac=mac)
             await self.call("NetworkDriver.CreateEndpoint", body)
             await self.call("NetworkDriver.Join", join(endpoint, identity))
         except Refused:

@@ -334,11 +334,11 @@ async def test_two_networks_of_one_subnet_at_once_are_one_and_a_refusal() -> Non
 async def test_a_kernel_that_refuses_leaves_nothing_here_and_nothing_in_the_cluster() -> None:
     cluster = FakeCluster()
     async with open_fleet("a", cluster=cluster) as (a,):
-        a.kernel.refuses = lambda step: isinstance(step, Add) and "mdx-" in str(step)
+        a.kernel.refuses = lambda step: "refused" if isinstance(step, Add) and "mdx-" in str(step) else None
 
         await refusal(a.create())
 
-        a.kernel.refuses = lambda _step: False
+        a.kernel.refuses = lambda _step: None
         await nothing_left(a, cluster)
         await a.create()
 

@@ -98,7 +98,9 @@ _INET = """
         ct status dnat accept
         iifname "mdh-*" drop
         iifname . oifname . ip saddr @hosts4 accept
+        iifname . oifname . ip daddr @hosts4 accept
         iifname . oifname . ip6 saddr @hosts6 accept
+        iifname . oifname . ip6 daddr @hosts6 accept
         iifname @bridges oifname @bridges drop
         oifname @bridges goto inbound
         meta oifkind "bridge" oifname != @uplinks drop
