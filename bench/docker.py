@@ -1,7 +1,9 @@
 """What Docker asks of the plugin for a network with our addresses, and for a container on it; without an engine."""
 
+import asyncio
 import itertools
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from mdnp.model.identity import EndpointID
 from rig.host import Namespace
 
 _GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
+_ETCD_S, _PAUSE_S = 20.0, 0.02
 _NUMBERS = itertools.count(1)
 
 
@@ -53,7 +56,7 @@ class Docker:
             "IPv4Data": [{"AddressSpace": "mdnp", "Pool": pool["Pool"], "Gateway": gateway}],
             "IPv6Data": [],
         }
-        await client.call("NetworkDriver.CreateNetwork", body)
+        await _until_asked(lambda: client.call("NetworkDriver.CreateNetwork", body))
         return cls(client, network, pool["PoolID"])
 
     async def create_endpoint(self, identity: str = "") -> Attached:
@@ -82,6 +85,20 @@ class Docker:
     async def _call(self, verb: str, one: Attached, **more: Any) -> None:
         body = {"NetworkID": self._network, "EndpointID": one.endpoint, **more}
         await self._client.call(f"NetworkDriver.{verb}", body)
+
+
+async def _until_asked(call: Callable[[], Awaitable[object]]) -> None:
+    """Call again while a daemon that has just started has not heard of its etcd."""
+    deadline = time.monotonic() + _ETCD_S
+    while True:
+        try:
+            await call()
+        except RuntimeError as error:
+            if "the cluster cannot be asked" not in str(error) or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def set_up(one: Attached, host: Namespace, sandbox: Namespace) -> None:

@@ -31,6 +31,7 @@ _BLOCK_PREFIX = 24
 _LEASE_S = 15
 _AT_ONCE = 100  # changes of one commit
 _ENTERING = 8  # hosts at the same time
+_PAUSE_S = 0.2  # between two tries
 
 
 class SimulatedHost:
@@ -102,6 +103,7 @@ class SimulatedHost:
                 async for batch in self._cluster.watch(records.ROOT, self._revision):
                     self._revision = batch.revision
                     self._read(batch)
+            await asyncio.sleep(_PAUSE_S)
 
     def _read(self, batch: Batch) -> None:
         for key, entry in ((event.key, event.entry) for event in batch.events):

@@ -52,13 +52,11 @@ async def _measure(underlay: Underlay) -> dict[int, Figures]:
     etcd = Etcd(underlay, address=str(GATEWAY.ip))
     etcd.start()
     site = _Site(underlay, etcd)
-    await site.begin()
-    measured = {}
-    for size in _SIZES:
-        measured[size] = await site.at(size)
-        print(f"# measured with {size} hosts", flush=True)
-    await site.end()
-    return measured
+    try:
+        await site.begin()
+        return {size: await site.at(size) for size in _SIZES}
+    finally:
+        await site.end()
 
 
 class _Crowd:
@@ -74,7 +72,9 @@ class _Crowd:
         """Its hosts have told everything when it is there."""
         command = [sys.executable, "-m", "bench.fleet", etcd.url, str(first), str(_OF_A_PROCESS)]
         namespace = etcd.namespace.path
-        process = await asyncio.create_subprocess_exec(*enter(namespace, command), stdin=PIPE, stdout=PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *enter(namespace, command), stdin=PIPE, stdout=PIPE, env=etcd.namespace.rig.env()
+        )
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("simulated hosts without pipes")
         crowd = cls(process, process.stdin, process.stdout)
@@ -105,20 +105,20 @@ class _Site:
         self._underlay = underlay
         self._etcd = etcd
         self._member = Member(underlay, "a", etcd.url)
+        self._rows = Rows(self._member.host.path)
         self._crowds: list[_Crowd] = []
         self._changed = ENDPOINTS
 
     async def begin(self) -> None:
         self._docker = await self._member.network()
-        self._rows = Rows(self._member.host.path)
 
     async def end(self) -> None:
-        self._rows.close()
         for crowd in self._crowds:
             await crowd.end()
 
     async def at(self, size: int) -> Figures:
         """All figures, when the fleet has grown to this size."""
+        print(f"# with {size} hosts", flush=True)
         start = time.monotonic()
         for first in range(len(self._crowds) * _OF_A_PROCESS, size, _OF_A_PROCESS):
             self._crowds.append(await _Crowd.start(self._etcd, first))

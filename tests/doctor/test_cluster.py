@@ -147,6 +147,16 @@ def test_without_the_daemon_what_is_set_is_looked_at() -> None:
     assert spoilt["host-identity"] == "unknown: could not be looked at: nobody"
 
 
+def test_without_the_daemon_an_address_that_is_not_set_is_no_finding() -> None:
+    settings = Settings(etcd=(parse_etcd_url(ETCD),))
+
+    spoilt = found(
+        replace(WELL, etcd=MEMBER.etcd, features=MEMBER.features, daemon=Unknown("nobody"), settings=settings)
+    )
+
+    assert "vtep-address" not in spoilt
+
+
 def _nobody(_path: str) -> object:
     raise MdnpError("nobody")
 

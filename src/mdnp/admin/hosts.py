@@ -108,18 +108,14 @@ def _words(text: str) -> Iterable[str]:
 
 
 def find_host(standing: Standing, name: str) -> KnownHost:
-    """By its id or the beginning of it, its name, or its VTEP."""
-    found = [
-        one
-        for one in standing.hosts
-        if (name and one.host.id.startswith(name)) or name in (one.host.name, str(one.host.vtep))
-    ]
+    """By its id, its name or its VTEP; else by the beginning of its id, which a name may look like."""
+    whole = [one for one in standing.hosts if name in (one.host.id, one.host.name, str(one.host.vtep))]
+    found = whole or [one for one in standing.hosts if name and one.host.id.startswith(name)]
     if not found:
         raise NotFound(f"no host {name[:80]!r}: `mdnp host ls` lists them")
-    whole = [one for one in found if one.host.id == name]
-    if len(found) > 1 and not whole:
-        raise InvalidParameter(f"host {name[:80]!r} names {len(found)}: give more of its id")
-    return (whole or found)[0]
+    if len(found) > 1:
+        raise InvalidParameter(f"host {name[:80]!r} names {len(found)}: give its id, or more of it")
+    return found[0]
 
 
 def declared(one: Declared, standing: Standing) -> View:

@@ -105,6 +105,8 @@ def _routes(af: int, names: Mapping[int, str]) -> Iterator[PoolRoute]:
 
 def parse_route(body: memoryview, name_of: Callable[[int], str | None]) -> PoolRoute | None:
     """One in our table, whoever made it; None of one elsewhere."""
+    if len(body) < ROUTE.size:
+        return None
     af, length, *_rest = ROUTE.unpack_from(body)
     facts = netlink.attributes(body[ROUTE.size :])
     if netlink.number(facts.get(RTA_TABLE)) != ROUTE_TABLE or af not in FAMILY_OF:
@@ -128,6 +130,8 @@ def _rules(af: int) -> Iterator[Lookup]:
 
 def parse_rule(body: memoryview) -> Lookup | None:
     """One that leads to our table, whoever made it."""
+    if len(body) < RULE.size:
+        return None
     af, *_rest = RULE.unpack_from(body)
     facts = netlink.attributes(body[RULE.size :])
     if netlink.number(facts.get(FRA_TABLE)) != ROUTE_TABLE or af not in FAMILY_OF:

@@ -7,10 +7,10 @@ Of a tunnel's tables all is ours, as the link is. Of the neighbours on its bridg
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
-from mdnp.dataplane.naming import ROUTE_PROTOCOL
+from mdnp.dataplane.naming import ROUTE_PROTOCOL, TUNNEL_PREFIX
 from mdnp.dataplane.rows import EVERYBODY, Fdb, Neigh
 from mdnp.dataplane.steps import Add, Delete
 from mdnp.kernel import netlink, rtnetlink
@@ -41,6 +41,19 @@ def observe(tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]
         return [*rows, *(row for family in _FAMILIES for row in _neighbours(family, bridges))]
     except OSError as error:
         raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
+
+
+def parse(body: memoryview, name_of: Callable[[int], str | None]) -> Row | None:
+    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol."""
+    if len(body) < NEIGHBOUR.size:
+        return None
+    family, index, state, flags, _type = NEIGHBOUR.unpack_from(body)
+    name = name_of(index)
+    if name is None:
+        return None
+    if family == socket.AF_BRIDGE:
+        return next(_parse_fdb(name, body, state, flags), None) if name.startswith(TUNNEL_PREFIX) else None
+    return next(_parse_neighbour(name, body, state), None)
 
 
 def perform(steps: Sequence[Add | Delete]) -> list[tuple[Add | Delete, OSError]]:

@@ -169,7 +169,8 @@ class Reconciler:
         """Repair and bury, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._check_interval_s)
+                async with asyncio.timeout(self._check_interval_s):  # wait_for of 3.11 can lose a cancellation
+                    await self._wake.wait()
                 await asyncio.sleep(_GATHER_S)
             except TimeoutError:
                 self._memory = None

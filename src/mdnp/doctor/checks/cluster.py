@@ -61,6 +61,9 @@ def vtep_address(facts: Facts) -> Iterator[Finding]:
         yield ok(_ALONE)
         return
     vtep = _vtep(facts)
+    if vtep is None and not isinstance(facts.daemon, Daemon):
+        yield ok("that of the way to etcd, which the daemon looks for")
+        return
     if vtep is None:
         yield trouble(
             "no address of this host is known for its tunnels",
