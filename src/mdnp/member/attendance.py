@@ -91,6 +91,7 @@ class Attendance:
         self._last: Seat | None = None  # which may still be ours
         self._entered = False  # our networks have what a new member must give them
         self.vtep = vtep
+        council.view.set_vtep(vtep)
 
     @property
     def host(self) -> Host:
@@ -165,7 +166,8 @@ class Attendance:
             return
         await self._memory.commit(Fact(VTEP, str(found)))
         self.vtep = found
-        self._follower.tell(News(segments=frozenset(self._council.view.members)))
+        segments = News(segments=frozenset(self._council.view.members))
+        self._follower.tell(self._council.view.set_vtep(found) | segments)
 
     async def _take_seat(self) -> None:
         """Errors: Refused when another host is in our place, Lapsed when it was changed just now."""

@@ -74,13 +74,17 @@ class Follower:
         self._clock = clock
         self._past = Past()
         self._follows = False  # the view is what stood in etcd at its revision
-        self.epoch_revision = 0
+        self._epoch = Entry(b"", 0)
         self._unwritten: dict[str, Entry | None] = {}
         self._dirty = asyncio.Event()
 
     @property
     def epoch(self) -> int:
         return self._past.number
+
+    @property
+    def epoch_revision(self) -> int:
+        return self._epoch.revision
 
     async def load(self) -> None:
         """What was written down last."""
@@ -133,7 +137,7 @@ class Follower:
         """We are another host from now on, to whom all that we knew is as before."""
         before, entries = self._council.view, self._council.view.entries()
         view = self._council.view = View(me)
-        news = view.replace(entries, before.epoch)
+        news = view.set_vtep(before.vtep) | view.replace(entries, before.epoch)
         self._follows = False
         self._dirty.set()
         self.tell(news | News(frozenset(before.remotes), frozenset(before.members)))
@@ -176,7 +180,7 @@ class Follower:
         found = await self._council.cluster.snapshot(EPOCH)
         entry = found.entries.get(EPOCH)
         same = found.cluster == self._past.cluster and found.revision >= self._council.revision
-        return same and entry is not None and entry.revision == self.epoch_revision
+        return same and entry == self._epoch
 
     async def _take_snapshot(self) -> bool:
         """False: something had to be put right first, look again."""
@@ -195,7 +199,7 @@ class Follower:
             self._past = Past(epoch.number, epoch.cluster)
             return False
         self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
-        self.epoch_revision = snapshot.entries[EPOCH].revision
+        self._epoch = snapshot.entries[EPOCH]
         news = view.replace(snapshot.entries, epoch.number)
         self._council.follow(snapshot.revision)
         self._dirty.set()
