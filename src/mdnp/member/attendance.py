@@ -272,22 +272,19 @@ class Attendance:
 
 
 async def _together(*runs: Coroutine[Any, Any, None]) -> None:
-    """Run all until one fails; its error."""
+    """
+    Run all until one fails; its error. No TaskGroup: the one of 3.11 forgets that it is cancelled itself when one of
+    its tasks fails meanwhile.
+    """
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
-        async with asyncio.TaskGroup() as group:
-            for run in runs:
-                group.create_task(run)
-    except BaseExceptionGroup as failed:
-        ours, others = failed.split(MdnpError)
-        if others is not None or ours is None:
-            raise
-        raise _first(ours) from None
-
-
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def _now() -> float:
