@@ -14,12 +14,13 @@ from mdnp.member.session import Local, Member
 from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.errors import MdnpError, StoreUnavailable
+from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC, derived_mac
 from mdnp.model.network import IPAddress, IPNetwork, Network, Subnet
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.pool import PoolID
-from mdnp.model.segment import Block, RemoteEndpoint, Segment, SegmentID, segment_id, segment_of
+from mdnp.model.segment import Block, RemoteEndpoint, Segment, SegmentID, segment_id
 from mdnp.store import Change as StoreChange
 from mdnp.store import Drop, Fact, Known, Promises, Put, Tenure
 
@@ -281,8 +282,8 @@ class Machine:
         return self._task is not None
 
     @property
-    def id(self) -> str:
-        return self.notebook.facts["host_id"]
+    def id(self) -> HostID:
+        return HostID(self.notebook.facts["host_id"])
 
     @property
     def trouble(self) -> str:
@@ -419,6 +420,19 @@ async def lab(hosts: int = 0) -> AsyncIterator[Lab]:
         await made.close()
 
 
+@asynccontextmanager
+async def blue(hosts: int, *, endpoints: int = 1) -> AsyncIterator[Lab]:
+    """A lab whose hosts have a network of one segment, and containers on it."""
+    async with lab() as made:
+        for _ in range(hosts):
+            machine = await made.add()
+            await machine.network()
+            for _ in range(endpoints):
+                await machine.attach()
+        await quiet()
+        yield made
+
+
 async def quiet(seconds: float = 3) -> None:
     """Let so much time pass."""
     await asyncio.sleep(seconds)
@@ -431,6 +445,3 @@ def _gateway(pool: str) -> str:
 
 def _shown(remote: RemoteEndpoint) -> str:
     return f"{remote.addresses[0]} on {remote.vtep}"
-
-
-__all__ = ["BLUE", "LEASE_S", "POOL", "Lab", "Line", "Machine", "Notebook", "Wanted", "lab", "quiet", "segment_of"]
