@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from rig.cluster import Cluster
 from rig.engine import Engine
 from rig.host import Host, Underlay
 from rig.plugin import Plugin
@@ -64,10 +65,35 @@ def plugin(testbed: Testbed, plugin_env: Mapping[str, str]) -> Iterator[Plugin]:
     testbed.host.forget_plugin()
 
 
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Cluster]:
+    """Three hosts with running engines, and a place for an etcd; of the plugins and etcd nothing runs yet."""
+    _need_root()
+    with Run() as run:
+        cluster = Cluster(run)
+        cluster.each(lambda node: node.engine.start())
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(engines: Cluster) -> Iterator[Cluster]:
+    """The hosts as one cluster. Afterwards all is as new, whatever the test left."""
+    engines.start()
+    yield engines
+    engines.reset()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on engines get more time than the others, if they ask for none themselves."""
+    """
+    Stories on engines get more time than other tests, if they ask for none themselves. One that fails is told again
+    once: of hundreds on real engines one meets a race in many runs. The summary says so.
+    """
     for item in items:
-        if item.get_closest_marker("engine") and not item.get_closest_marker("timeout"):
+        if not item.get_closest_marker("engine"):
+            continue
+        item.add_marker(pytest.mark.flaky(reruns=1))
+        if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
 
 

@@ -1,11 +1,13 @@
 """Settings: flags over environment over file over defaults."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from mdnp.config import Settings, load, shown
 from mdnp.model.errors import InvalidParameter
+from mdnp.model.etcd_url import EtcdURL
 from mdnp.model.tcp_address import TcpAddress
 
 
@@ -55,7 +57,8 @@ def test_every_fault_is_told_at_once_with_its_place(file: Path) -> None:
     file.write_text('sokket = "/x"\nstate-dir = "/y"\nruntime_dir = 7\nlog_level = "loud"\n')
     known = (
         "known are socket, state_dir, runtime_dir, docker_host, address_pools, grace, metrics, log_level, log_format,"
-        " listen, tls_cert, tls_key, tls_ca"
+        " listen, tls_cert, tls_key, tls_ca, etcd, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file,"
+        " host_address, vxlan_port, lease"
     )
 
     faults = refusal({"state_dir": "relative"}, {"MDNP_SOCKET": "here"}, file)
@@ -129,8 +132,18 @@ def test_the_settings_are_shown_as_text() -> None:
         "tls_cert",
         "tls_key",
         "tls_ca",
+        "etcd",
+        "etcd_ca",
+        "etcd_cert",
+        "etcd_key",
+        "etcd_user",
+        "etcd_password_file",
+        "host_address",
+        "vxlan_port",
+        "lease",
     }
     assert (values["listen"], values["tls_cert"]) == ("off", "off")
+    assert (values["etcd"], values["etcd_user"], values["lease"]) == ("off", "off", "15")
 
 
 @pytest.mark.parametrize(
@@ -231,3 +244,151 @@ def test_what_is_no_address_on_tcp_is_refused(text: str) -> None:
     [fault] = refusal({"listen": text, **TLS}, {})
 
     assert fault == (f"--listen: listen {text!r}: expected tcp://HOST:PORT as tcp://127.0.0.1:4460 or tcp://[::1]:4460")
+
+
+# The cluster.
+
+ONE, OTHER = "https://etcd-1.lan:2379", "https://[2001:db8::1]:4000"
+SAFE = f"{ONE} {OTHER}"
+
+
+def of_etcd(flags: dict[str, object]) -> Settings:
+    return load(flags, {"MDNP_CONFIG": "/dev/null"})
+
+
+def test_the_members_of_an_etcd_are_a_list_in_the_file_words_in_the_environment_and_flags_one_by_one(
+    file: Path,
+) -> None:
+    urls = (EtcdURL("etcd-1.lan", 2379, tls=True), EtcdURL("2001:db8::1", 4000, tls=True))
+    file.write_text(f'etcd = ["{ONE}", "{OTHER}"]\n')
+
+    assert load({}, {}, file).etcd == urls
+    assert load({}, {"MDNP_CONFIG": "/dev/null", "MDNP_ETCD": SAFE}).etcd == urls
+    assert of_etcd({"etcd": SAFE}).etcd == urls
+    assert shown(of_etcd({"etcd": SAFE}))["etcd"] == SAFE
+    assert load({"etcd": "off"}, {}, file).etcd == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:2379", EtcdURL("127.0.0.1", 2379, tls=False)),
+        ("https://etcd-1.lan", EtcdURL("etcd-1.lan", 2379, tls=True)),
+        ("https://etcd-1.lan:65535/", EtcdURL("etcd-1.lan", 65535, tls=True)),
+        ("http://[::1]:1", EtcdURL("::1", 1, tls=False)),
+    ],
+)
+def test_a_server_is_a_url(text: str, url: EtcdURL) -> None:
+    assert of_etcd({"etcd": f"{text} {text}"}).etcd == (url,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:2379",
+        "etcd://a:2379",
+        "https://",
+        "https://:2379",
+        "https://a:0",
+        "https://a:65536",
+        "https://a/v3",
+        "https://u:p@a",
+        "https://::1:2379",
+        "https://[127.0.0.1]:2379",
+        "https://[::g]:2379",
+        "https://a b",
+    ],
+)
+def test_a_server_that_is_no_url_is_refused(text: str) -> None:
+    [fault] = refusal({"etcd": text}, {})
+
+    assert fault == (
+        f"--etcd: etcd '{text}': expected https://HOST:PORT as https://etcd-1.example:2379 or http://[::1]:2379"
+    )
+
+
+def test_what_is_no_list_of_servers_is_refused(file: Path) -> None:
+    file.write_text("etcd = 7\n")
+
+    [fault] = refusal({}, {}, file)
+
+    assert fault == f"{file}: etcd '7': expected off, or a list of texts as https://etcd-1.example:2379"
+
+
+def test_certificates_and_a_user_are_taken_with_tls() -> None:
+    given = {
+        "etcd_ca": "/tls/ca.pem",
+        "etcd_cert": "/tls/client.pem",
+        "etcd_key": "/tls/client-key.pem",
+        "etcd_user": "mdnp",
+        "etcd_password_file": "/etc/mdnp/password",
+    }
+
+    assert {name: shown(of_etcd({"etcd": SAFE, **given}))[name] for name in given} == given
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:2379", "http://[::1]:2379", "http://localhost:2379"])
+def test_a_password_may_be_sent_in_clear_to_this_host(url: str) -> None:
+    settings = of_etcd({"etcd": url, "etcd_user": "mdnp", "etcd_password_file": "/p"})
+
+    assert settings.etcd_user == "mdnp"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (
+            {"etcd": "http://etcd-1.lan", "etcd_user": "mdnp", "etcd_password_file": "/p"},
+            "etcd http://etcd-1.lan:2379: would be sent the password of etcd_user in clear: write https://",
+        ),
+        (
+            {"etcd": f"http://127.0.0.1 {SAFE}", "etcd_ca": "/ca"},
+            "etcd http://127.0.0.1:2379: etcd_ca is of no use without TLS: write https://",
+        ),
+        ({"etcd": SAFE, "etcd_cert": "/c"}, "etcd_cert '/c': is of no use without etcd_key"),
+        ({"etcd": SAFE, "etcd_key": "/k"}, "etcd_key '/k': is of no use without etcd_cert"),
+        ({"etcd": SAFE, "etcd_user": "mdnp"}, "etcd_user 'mdnp': is of no use without etcd_password_file"),
+        ({"etcd": SAFE, "etcd_password_file": "/p"}, "etcd_password_file '/p': is of no use without etcd_user"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(flags: dict[str, object], fault: str) -> None:
+    assert refusal(flags, {"MDNP_CONFIG": "/dev/null"}) == [fault]
+
+
+def test_what_only_etcd_needs_is_idle_without_it() -> None:
+    assert of_etcd({"etcd": "off", "etcd_cert": "/c", "etcd_user": "mdnp"}).etcd == ()
+
+
+@pytest.mark.parametrize("text", ["192.0.2.10", "10.0.0.1", "2001:db8::10"])
+def test_a_host_has_an_address_for_the_others(text: str) -> None:
+    assert of_etcd({"host_address": text}).host_address == ip_address(text)
+    assert of_etcd({"host_address": "off"}).host_address is None
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "::", "224.0.0.1", "fe80::1", "169.254.1.1"])
+def test_an_address_that_others_cannot_send_to_is_refused(text: str) -> None:
+    [fault] = refusal({"host_address": text}, {})
+
+    assert fault == (
+        f"--host-address: host_address '{text}': other hosts cannot send there: take an address of the network that"
+        " joins the hosts"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "host-a", "192.0.2.0/24", "192.0.2.1:4789"])
+def test_a_host_address_is_no_name(text: str) -> None:
+    [fault] = refusal({"host_address": text}, {})
+
+    assert fault == f"--host-address: host_address '{text}': expected off, or an address of this host as 192.0.2.10"
+
+
+@pytest.mark.parametrize(("key", "good"), [("vxlan_port", (1, 8472, 65535)), ("lease", (3, 15, 300))])
+def test_numbers_are_within_their_bounds(key: str, good: tuple[int, ...], file: Path) -> None:
+    for number in good:
+        file.write_text(f"{key} = {number}\n")
+        assert getattr(load({}, {}, file), key) == number
+    for text in (good[0] - 1, good[-1] + 1, "1.5", "-1", '"x"', "true"):
+        file.write_text(f"{key} = {text}\n")
+        [fault] = refusal({}, {}, file)
+        assert f": {key} " in fault
+        assert ": expected " in fault

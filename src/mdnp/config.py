@@ -5,12 +5,13 @@ The reader imports nothing heavy, since each call of the command line passes her
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 
 from mdnp.model.errors import InvalidParameter
+from mdnp.model.etcd_url import EtcdURL, parse_etcd_url
 from mdnp.model.network import IPAddress
 from mdnp.model.port import bracketed
 from mdnp.model.supernet import DEFAULT, Supernet, parse_supernet
@@ -23,8 +24,11 @@ LOG_FORMATS = ("text", "json")
 _ENVIRONMENT = "MDNP_"
 _CONFIG = f"{_ENVIRONMENT}CONFIG"  # names the file
 _TLS = ("tls_cert", "tls_key", "tls_ca")
+_ETCD_TLS = ("etcd_ca", "etcd_cert", "etcd_key")
+_PAIRS = (("etcd_cert", "etcd_key"), ("etcd_user", "etcd_password_file"))
 _OFF = "off"
 _LAST_PORT = 65535
+_SHORTEST_LEASE, _LONGEST_LEASE = 3, 300
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    etcd: tuple[EtcdURL, ...] = ()
+    etcd_ca: Path | None = None
+    etcd_cert: Path | None = None
+    etcd_key: Path | None = None
+    etcd_user: str | None = None
+    etcd_password_file: Path | None = None
+    host_address: IPAddress | None = None
+    vxlan_port: int = 4789
+    lease: int = 15
 
     @property
     def docker_socket(self) -> Path:
@@ -91,15 +104,12 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
             values[key] = _checked(key, value, place, faults)
         else:
             faults.append(f"{place}: unknown key {key}: known are {', '.join(_PARSERS)}")
-    missing = [key for key in _TLS if values.get(key) is None]
-    if values.get("listen") is not None and missing:
-        faults.append(
-            f"listen {values['listen']}: plain TCP is refused, since whoever reaches it could change the host's"
-            f" networks: give {', '.join(missing)} too"
-        )
+    sound = {key: value for key, value in values.items() if value is not None}
+    settings = Settings(**sound)  # type: ignore[arg-type]  # _checked gives each field its type
+    faults += [*_faults_of_listen(settings), *_faults_of_etcd(settings)]
     if faults:
         raise InvalidParameter("; ".join(faults))
-    return Settings(**values)  # type: ignore[arg-type]  # _checked gives each field its type
+    return settings
 
 
 def shown(settings: Settings) -> dict[str, str]:
@@ -108,8 +118,32 @@ def shown(settings: Settings) -> dict[str, str]:
     return {name: _in_words(value) for name, value in values.items()}
 
 
+def _faults_of_listen(settings: Settings) -> Iterator[str]:
+    missing = [key for key in _TLS if getattr(settings, key) is None]
+    if settings.listen is not None and missing:
+        yield (
+            f"listen {settings.listen}: plain TCP is refused, since whoever reaches it could change the host's"
+            f" networks: give {', '.join(missing)} too"
+        )
+
+
+def _faults_of_etcd(settings: Settings) -> Iterator[str]:
+    """Of what does not fit together; all of it is idle while etcd is off."""
+    if not settings.etcd:
+        return
+    for one, other in (*_PAIRS, *((other, one) for one, other in _PAIRS)):
+        if getattr(settings, one) is not None and getattr(settings, other) is None:
+            yield f"{one} {str(getattr(settings, one))!r}: is of no use without {other}"
+    given = [key for key in _ETCD_TLS if getattr(settings, key) is not None]
+    for url in settings.etcd:
+        if given and not url.tls:
+            yield f"etcd {url}: {', '.join(given)} is of no use without TLS: write https://"
+        if settings.etcd_user and not (url.tls or url.is_loopback):
+            yield f"etcd {url}: would be sent the password of etcd_user in clear: write https://"
+
+
 def _in_words(value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return _OFF
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -196,10 +230,58 @@ def _path_or_none(value: object) -> Path | None:
 
 
 def _seconds(value: object) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
+    number = _number(value)
+    if number is None:
         raise ValueError("expected a whole number of seconds")
-    return int(text)
+    return number
+
+
+def _number(value: object) -> int | None:
+    text = str(value)
+    return None if isinstance(value, bool) or not (text.isascii() and text.isdigit()) else int(text)
+
+
+def _lease(value: object) -> int:
+    number = _number(value)
+    if number is None or not _SHORTEST_LEASE <= number <= _LONGEST_LEASE:
+        raise ValueError(f"expected a whole number of seconds from {_SHORTEST_LEASE} to {_LONGEST_LEASE}")
+    return number
+
+
+def _port(value: object) -> int:
+    number = _number(value)
+    if number is None or not 0 < number <= _LAST_PORT:
+        raise ValueError(f"expected a port from 1 to {_LAST_PORT}")
+    return number
+
+
+def _etcd(value: object) -> tuple[EtcdURL, ...]:
+    """A list in the file, words in the environment and of flags; each server once."""
+    texts = value.split() if isinstance(value, str) else value
+    if texts == [_OFF]:
+        return ()
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("expected off, or a list of texts as https://etcd-1.example:2379")
+    return tuple(dict.fromkeys(map(parse_etcd_url, texts)))
+
+
+def _user(value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected off, or a name")
+    return None if value == _OFF else value
+
+
+def _host_address(value: object) -> IPAddress | None:
+    """One that other hosts can send to."""
+    if value == _OFF:
+        return None
+    try:
+        address = ip_address(str(value))
+    except ValueError:
+        raise ValueError("expected off, or an address of this host as 192.0.2.10") from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError("other hosts cannot send there: take an address of the network that joins the hosts")
+    return address
 
 
 def _supernets(value: object) -> tuple[Supernet, ...]:
@@ -224,4 +306,13 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "tls_cert": _path_or_none,
     "tls_key": _path_or_none,
     "tls_ca": _path_or_none,
+    "etcd": _etcd,
+    "etcd_ca": _path_or_none,
+    "etcd_cert": _path_or_none,
+    "etcd_key": _path_or_none,
+    "etcd_user": _user,
+    "etcd_password_file": _path_or_none,
+    "host_address": _host_address,
+    "vxlan_port": _port,
+    "lease": _lease,
 }

@@ -280,7 +280,9 @@ async def test_how_it_goes_is_told_in_order(supervisor: Supervisor) -> None:
     assert supervisor.said == ["READY=1", "STATUS=3 networks", "STOPPING=1", "STATUS=answering"]
 
 
-@pytest.mark.parametrize(("watcher", "signs"), [("", True), (str(os.getpid()), True), ("1", False)])
+@pytest.mark.parametrize(
+    ("watcher", "signs"), [("", True), (str(os.getpid()), True), ("1", False)], ids=["any", "us", "other"]
+)
 async def test_a_sign_of_life_comes_twice_in_the_time_that_it_is_waited_for(
     supervisor: Supervisor, watcher: str, signs: bool
 ) -> None:

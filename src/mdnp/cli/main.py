@@ -12,7 +12,7 @@ import click
 
 import mdnp
 from mdnp import config
-from mdnp.cli import client, completion, install, rendering
+from mdnp.cli import client, cluster, completion, install, rendering
 from mdnp.cli.doctor import doctor
 from mdnp.cli.trace import trace
 from mdnp.model.errors import InvalidParameter, MdnpError
@@ -55,12 +55,16 @@ cli.add_command(completion.completion)
 @click.option("--tls-cert", help="Our certificate, PEM.")
 @click.option("--tls-key", help="Its key, PEM.")
 @click.option("--tls-ca", help="The authority whose certificate a caller must show, PEM.")
+@click.option(
+    "--etcd", multiple=True, metavar="URL", help="A server by which hosts share networks, each in turn [none]."
+)
+@click.option("--host-address", metavar="ADDRESS", help="Where other hosts send frames to [that of the way out].")
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Loopback port for Prometheus, as 127.0.0.1:9677 [off].")
 @click.option("--log-level", type=click.Choice(config.LOG_LEVELS), help="[info]")
 @click.option("--log-format", type=click.Choice(config.LOG_FORMATS), help="[text]")
-def serve(file: Path | None, **flags: str | None) -> None:
+def serve(file: Path | None, etcd: tuple[str, ...], **flags: str | None) -> None:
     """Answer Docker, until stopped."""
-    settings = config.load(flags, os.environ, file)
+    settings = config.load({**flags, "etcd": " ".join(etcd) or None}, os.environ, file)
     from mdnp import daemon  # noqa: PLC0415  # half a second of imports that no other command needs
 
     daemon.serve(settings)
@@ -109,7 +113,7 @@ def repair(as_json: bool) -> None:
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def network(context: click.Context) -> None:
-    """Networks: ls, inspect."""
+    """Networks: ls, inspect; of the whole cluster: create, rm."""
     if context.invoked_subcommand is None:
         context.invoke(network_ls)
 
@@ -127,6 +131,10 @@ def network_ls(as_json: bool = False) -> None:
 def network_inspect(name: str, as_json: bool) -> None:
     """Everything about one, named by the beginning of its id, its name or its bridge."""
     _show(_ask(f"/network/{name}"), as_json, rendering.details)
+
+
+network.add_command(cluster.network_create)
+network.add_command(cluster.network_rm)
 
 
 @cli.group(invoke_without_command=True)
@@ -226,6 +234,7 @@ def version(as_json: bool) -> None:
     _show({"mdnp": mdnp.__version__, "daemon": daemon}, as_json, rendering.details)
 
 
+cli.add_command(cluster.host)
 cli.add_command(doctor)
 cli.add_command(install.install)
 cli.add_command(install.uninstall)

@@ -26,8 +26,8 @@ from mdnp.cluster import (
 
 class FakeCluster:
     """
-    `away` says that no server answers; `frozen` that connections stay and nothing comes. `requests` counts the calls
-    that were answered. `expire` is a test's way to let the time of a lease run out.
+    `away` says that no server answers (see `go`); `frozen` that connections stay and nothing comes. `requests` counts
+    the calls that were answered. `expire` is a test's way to let the time of a lease run out.
     """
 
     def __init__(self, cluster: int = 1) -> None:
@@ -42,6 +42,7 @@ class FakeCluster:
         self._compacted = 0
         self._news = asyncio.Event()
         self._granted = 0
+        self._breaks = 0
 
     async def snapshot(self, prefix: str) -> Snapshot:
         await self._answer()
@@ -50,8 +51,12 @@ class FakeCluster:
 
     async def commit(self, conditions: Sequence[Unchanged], changes: Sequence[Change]) -> int | None:
         await self._answer()
+        if len({one.key for one in changes}) < len(changes):
+            raise ClusterUnavailable("etcdserver: duplicate key given in txn request")
         if not all(self._revision_of(one.key) == one.revision for one in conditions):
             return None
+        if gone := {one.lease for one in changes if isinstance(one, Put) and one.lease} - set(self.leases):
+            raise LeaseGone(f"leases {gone} have ended")
         self._apply(changes)
         return self.revision
 
@@ -72,9 +77,12 @@ class FakeCluster:
 
     async def watch(self, prefix: str, after: int) -> AsyncIterator[Batch]:
         await self._answer()
-        if after < self._compacted:
-            raise Compacted(f"revision {after} is compacted, up to {self._compacted}")
+        if not self._compacted <= after <= self.revision:
+            raise Compacted(f"revision {after} is none of {self._compacted} to {self.revision}")
+        breaks = self._breaks
         while True:
+            if self.away or breaks != self._breaks:
+                raise ClusterUnavailable("the connection broke")
             news = self._news
             for batch in [one for one in self._history if one.revision > after]:
                 after = batch.revision
@@ -86,9 +94,7 @@ class FakeCluster:
                     await news.wait()
             except TimeoutError:
                 await self._answer()
-                yield Batch(self.revision)
-            if self.away:
-                raise ClusterUnavailable("the connection broke")
+                yield Batch(after)
 
     async def close(self) -> None:
         await asyncio.sleep(0)
@@ -104,21 +110,25 @@ class FakeCluster:
         self._history.clear()
 
     def lose(self, restored: Mapping[str, Entry] | None = None) -> None:
-        """All data is gone, or what a backup has is there; watches break."""
-        self.cluster += 1
+        """
+        All data is gone, or what a backup has is there; watches break.
+
+        The id stays, as that of an etcd which begins anew under its name and URL; set `cluster` for another.
+        """
         self.revision = max((one.revision for one in (restored or {}).values()), default=1)
         self.entries = dict(restored or {})
         self.leases.clear()
         self.compact()
         self.break_watches()
 
-    def break_watches(self) -> None:
+    def go(self) -> None:
+        """No server answers any more, and watches break; `away` is set."""
         self.away = True
-        self._wake()
-        asyncio.get_running_loop().call_soon(self._back)
+        self.break_watches()
 
-    def _back(self) -> None:
-        self.away = False
+    def break_watches(self) -> None:
+        self._breaks += 1
+        self._wake()
 
     def _apply(self, changes: Sequence[Change]) -> None:
         events = [event for change in changes if (event := self._change(change))]

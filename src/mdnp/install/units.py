@@ -149,6 +149,15 @@ _COMMENTS: Mapping[str, str] = {
     "tls_cert": "The certificate that Docker is shown.",
     "tls_key": "Its key.",
     "tls_ca": "The authority of which Docker must show a certificate.",
+    "etcd": "The etcd by which hosts share networks: one URL of each of its members, as https://etcd-1.example:2379.",
+    "etcd_ca": "The authority of its certificates; off for those that the system trusts.",
+    "etcd_cert": "The certificate that etcd is shown, if it asks for one.",
+    "etcd_key": "Its key.",
+    "etcd_user": "Who we are there, if it asks; a certificate's name may say it too.",
+    "etcd_password_file": "The file whose first line is that user's password; mode 0600.",
+    "host_address": "Where other hosts send frames to; off for the address of the way out.",
+    "vxlan_port": "The UDP port there: the same on all hosts.",
+    "lease": "How long, in seconds, the others count on this host when they no longer hear of it.",
 }
 
 
@@ -200,7 +209,7 @@ def _word(path: str) -> str:
 
 def _toml(value: object) -> str:
     match value:
-        case None:
+        case None | ():
             return json.dumps("off")
         case bool():
             return str(value).lower()

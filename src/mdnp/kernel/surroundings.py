@@ -56,6 +56,7 @@ def _routes(rows: list[Any], by_index: dict[int, links.Row]) -> list[Route]:
             ip_network(f"{row.get_attr('RTA_DST')}/{row['dst_len']}"),
             by_index[_oif(row)].name,
             gateway=_has_router(row),
+            mtu=by_index[_oif(row)].mtu,
         )
         for row in rows
         if row["dst_len"]
