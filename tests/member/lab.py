@@ -218,7 +218,7 @@ class Addresses:
         for block in self._notebook.blocks.values():
             if block.pool != pool:
                 continue
-            for number in range(2, 200):
+            for number in range(2, min(200, block.network.num_addresses - 1)):
                 one = block.network.network_address + number
                 if (pool, one) not in self.held and (pool, one) not in self.kept:
                     return one
@@ -284,6 +284,13 @@ class Machine:
     @property
     def id(self) -> HostID:
         return HostID(self.notebook.facts["host_id"])
+
+    @property
+    def known(self) -> set[HostID]:
+        """The hosts that we know of, if etcd were lost now, by memory or from what was written down."""
+        if self.runs:
+            return {one.host.id for one in self.member.standing().hosts}
+        return {HostID(key.rpartition("/")[2]) for key in self.notebook.rows if "/hosts/" in key}
 
     @property
     def trouble(self) -> str:
@@ -367,6 +374,18 @@ class Machine:
         await self.notebook.commit(Put(endpoint))
         self.member.tell()
         return endpoint
+
+    async def give_back(self, index: int) -> None:
+        """One of our blocks, if nothing of it is held or kept for another."""
+        places = {*self.addresses.held, *self.addresses.kept}
+        unused = [
+            one
+            for one in self.notebook.blocks.values()
+            if not any(pool == one.pool and address in one.network for pool, address in places)
+        ]
+        if unused:
+            await self.notebook.commit(Drop(unused[index % len(unused)]))
+            self.member.tell()
 
     async def detach(self, endpoint: Endpoint) -> None:
         await self.notebook.commit(Drop(endpoint))
