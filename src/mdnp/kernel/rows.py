@@ -42,15 +42,14 @@ class Rows:
 
     def observe(self, tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]:
         """
-        Of tunnels and the bridges below them, by their indexes; without any nothing is asked. Errors: KernelError.
+        Of tunnels and of bridges, by their indexes; without any nothing is asked. A tunnel may be gone of whose bridge
+        the neighbours stand. Errors: KernelError.
         """
         known, self._known = self._known, {}
-        if not tunnels:
-            return []
         try:
             bodies = [
                 *(body for index in tunnels for body in _dump(socket.AF_BRIDGE, index)),
-                *(body for family in _FAMILIES for body in _dump(family)),
+                *(body for family in _FAMILIES if bridges for body in _dump(family)),
             ]
         except OSError as error:
             raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
