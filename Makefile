@@ -1,7 +1,8 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test plugin demo demo-cluster bench chaos chaos-cluster picture record deb man pins clean
+.PHONY: help setup check fix test plugin demo demo-cluster bench chaos chaos-cluster picture record deb man protos pins \
+	clean
 
 BIN := .venv/bin
 
@@ -54,6 +55,10 @@ deb: setup  ## build a Debian package into dist/
 
 man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the documentation
 	@PYTHONPATH=. $(BIN)/python -m tools.manual
+
+protos:  ## make src/mdnp/cluster/rpc_pb2.py of rpc.proto (needs uv)
+	cd src && uv run -q --no-project --with grpcio-tools python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+		mdnp/cluster/rpc.proto
 
 pins:  ## resolve requirements/*.txt anew (needs uv)
 	@tools/pins

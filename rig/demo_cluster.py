@@ -67,12 +67,10 @@ def main() -> None:
     if scene.faults:
         sys.exit(f"# demo: {scene.faults} things were not as they should be (see NOT TRUE above)")
     print(
-        f"\n# Shown in {took:.0f} s: a network across three real Docker engines without Swarm; containers on it reach"
-        " each other wherever"
-        "\n# they run, and keep their address when they move; each host is its own way out and in; without etcd all goes"
-        " on; a host that"
-        "\n# dies is withdrawn, and nothing was left."
-        '\n# Next: README.md, "Networks across hosts".'
+        f"\n# Shown in {took:.0f} s: a network across three real Docker engines without Swarm. Its containers reach"
+        " each other wherever they run,"
+        "\n# and keep their address when they move; each host is its own way out and in; without etcd all goes on; a"
+        "\n# host that dies is withdrawn; and nothing was left."
     )
 
 

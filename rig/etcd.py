@@ -36,7 +36,8 @@ class Etcd:
     A member, which is the whole cluster unless it was `joined` with others. It is not started by being made.
 
     It listens on `address`, which `namespace` must have, at `port` for clients and at the next one for members. With
-    `keys` its clients must come by TLS and show a certificate of that authority (see `authority`).
+    `keys` its clients must come by TLS and show a certificate of that authority (see `authority`). `options` are flags
+    of etcd(1) besides.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Etcd:
         address: str = "127.0.0.1",
         port: int = PORT,
         keys: Paths | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.namespace = namespace
         self.name = name
         self.keys = keys
+        self.options = tuple(options)
         host = bracketed(ip_address(address))
         self.url = f"{'https' if keys else 'http'}://{host}:{port}"
         self.peer = f"http://{host}:{port + 1}"
@@ -137,11 +140,12 @@ class Etcd:
         for member in self.members:
             member._password = password  # noqa: SLF001  # our own kind
 
-    def ctl(self, *words: str, check: bool = True, near: bool = True) -> Result:
+    def ctl(self, *words: str, check: bool = True, near: bool = True, feed: str = "") -> Result:
         """Run etcdctl(1) on this member, as root if users are asked for; `near` is False for what asks no server."""
         place = (f"--endpoints={self.url}", *self._client_keys()) if near else ()
         who = (f"--user={ROOT}:{self._password}",) if near and self._password else ()
-        return self.namespace.run((ETCDCTL, *place, *who, *words), check=check, env={"ETCDCTL_API": "3"})
+        environment = {"ETCDCTL_API": "3"}
+        return self.namespace.run((ETCDCTL, *place, *who, *words), check=check, env=environment, feed=feed.encode())
 
     @property
     def _cluster(self) -> str:
@@ -154,6 +158,7 @@ class Etcd:
             *(f"--listen-peer-urls={self.peer}", f"--initial-advertise-peer-urls={self.peer}"),
             *(f"--initial-cluster={self._cluster}", "--initial-cluster-state=new"),
             *self._server_keys(),
+            *self.options,
         )
 
     def _server_keys(self) -> Sequence[str]:

@@ -86,11 +86,12 @@ def silent(sandbox: str, addresses: Iterable[str]) -> set[str]:
 
 
 def _listed(node: Node) -> list[str]:
-    """The addresses of a host's running containers on overlay networks."""
     return [address for seat in _seats(node) for address in seat.addresses]
 
 
 def _seats(node: Node) -> list[Seat]:
+    """Those of a host's running containers on overlay networks."""
+    overlays = {one["Id"] for one in _overlays(node)}
     ids = node.engine.docker("ps", "--quiet").split()
     containers = json.loads(node.engine.docker("container", "inspect", *ids)) if ids else []
     return [
@@ -102,13 +103,18 @@ def _seats(node: Node) -> list[Seat]:
         )
         for one in containers
         for name, at in one["NetworkSettings"]["Networks"].items()
+        if at["NetworkID"] in overlays
     ]
 
 
 def _parts(node: Node) -> list[Part]:
+    return [_part(node, one) for one in _overlays(node)]
+
+
+def _overlays(node: Node) -> list[dict[str, Any]]:
     ids = node.engine.docker("network", "ls", "--quiet", "--filter=driver=mdnp").split()
     networks = json.loads(node.engine.docker("network", "inspect", *ids)) if ids else []
-    return [_part(node, one) for one in networks if one["Options"].get("mdnp.mode") == "overlay"]
+    return [one for one in networks if one["Options"].get("mdnp.mode") == "overlay"]
 
 
 def _part(node: Node, network: Mapping[str, Any]) -> Part:

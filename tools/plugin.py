@@ -31,7 +31,7 @@ SOCKET = "mdnp.sock"
 STATE = "/var/lib/mdnp"
 
 _PYTHON = Path("/usr/bin/python3")
-_PINS = HERE / "requirements/run.txt"
+_PINS = HERE / "requirements/cluster.txt"
 _SOURCES = HERE / "src/mdnp"
 _IPTABLES = HERE / "tools/plugin-iptables"
 _PACKAGES = Path("usr/lib/python3/dist-packages")
@@ -63,11 +63,11 @@ _LEFT_OUT = re.compile(
     r"|/lib-dynload/(_codecs_(cn|hk|iso2022|jp|kr|tw)|_curses|_curses_panel|_dbm|_tkinter|audioop|nis|ossaudiodev"
     r"|pyexpat|_elementtree|readline|xxlimited|xxlimited_35|_crypt|_test[a-z]*|_xxtestfuzz|_ctypes_test)\.cpython[^/]*$"
 )
-# Of the wheels: what is not imported. The library of C++ is there for frozenlist alone, which does without.
+# Of the wheels: what is not imported.
 _NOT_RUN = re.compile(
     r"(^|/)(tests?|bin|__pycache__|\.lock)(/|$)|\.(pyx|pxd|pxi|pyi|c|h|hash|typed)$|/(RECORD|direct_url\.json)$"
-    r"|^frozenlist/_frozenlist\.[^/]*so$|^multidict/_testcapi\.|^aiohttp/(test_utils|pytest_plugin)\.py$"
-    r"|^pyroute2/(fixtures|decoder)/"
+    r"|^multidict/_testcapi\.|^aiohttp/(test_utils|pytest_plugin)\.py$"
+    r"|^pyroute2/(fixtures|decoder)/|^grpc/(beta|framework)/|^google/protobuf/(testdata|compiler)/|\.proto$"
 )
 _LIBRARY = re.compile(r"(?:=>)?\s*(/\S+) \(0x")
 

@@ -9,14 +9,16 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mdnp
 from mdnp import config, logs, tls
+from mdnp.admin import cluster as admin_cluster
 from mdnp.admin import page
 from mdnp.admin import routes as admin_routes
 from mdnp.admin.exposition import Exposition
@@ -24,10 +26,14 @@ from mdnp.admin.glance import Glance
 from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin
 from mdnp.admin.window import Window
+from mdnp.cluster import Cluster
+from mdnp.clustering import connected, open_member, owners
 from mdnp.config import Settings
+from mdnp.declared.declarer import Declarer
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.driver.network import NetworkDriver
-from mdnp.engine import Engine, EngineUnavailable
+from mdnp.driver.overlays import Overlays
+from mdnp.engine import Engine, EngineUnavailable, NetworkMaker
 from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
 from mdnp.http import BODY_LIMIT, Listener, Response
@@ -38,6 +44,9 @@ from mdnp.kernel.claim import claim
 from mdnp.kernel.linux import LinuxKernel
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
+from mdnp.member import Alone, News
+from mdnp.member.follower import Memory
+from mdnp.member.session import Member
 from mdnp.model.errors import Damaged, InvalidParameter, KernelError, MdnpError
 from mdnp.model.supernet import Supernet, ula
 from mdnp.orphans.collector import Collector
@@ -157,9 +166,11 @@ async def _serve(settings: Settings, systemd: Systemd, secured: ssl.SSLContext |
 
 
 async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, secured: ssl.SSLContext | None) -> None:
+    cluster = connected(settings)
     kernel = await LinuxKernel.open(systemd.fds)
     measures = Measures()
-    engine = Directory(MeasuredEngine(DockerEngine(settings.docker_socket), measures))
+    docker = DockerEngine(settings.docker_socket)
+    engine = Directory(MeasuredEngine(docker, measures))
     try:
         if store.is_new:
             await systemd.starting("asking Docker and the kernel what there is")
@@ -172,8 +183,12 @@ async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, 
             engine,
             measures=measures,
             secured=secured,
+            cluster=cluster,
+            maker=docker,
         )
     finally:
+        if cluster is not None:
+            await cluster.close()
         await engine.close()
         await kernel.close()
 
@@ -210,24 +225,76 @@ async def _recover(settings: Settings, store: Store, kernel: Kernel, engine: Eng
         await store.commit(*found.changes)
 
 
+@dataclass(frozen=True)
+class _Rooms:
+    """Those that decide, as they are built on one another. `member` is None on a host that is in no cluster."""
+
+    member: Member | None
+    declarer: Declarer | None
+    reconciler: Reconciler
+    ipam: IpamDriver
+    driver: NetworkDriver
+
+    def run(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What each does beside the calls, until it is cancelled."""
+        running = [self.reconciler.run(), self.ipam.sharing.run()]
+        if self.member is not None:
+            running.append(self.member.run(self.ipam.sharing, self.driver))
+        return running if self.declarer is None else [*running, self.declarer.run()]
+
+    def shown(self, settings: Settings) -> admin_cluster.Cluster | None:
+        """What the operator's door needs of the cluster."""
+        if self.member is None or self.declarer is None:
+            return None
+        servers = tuple(map(str, settings.etcd))
+        return admin_cluster.Cluster(self.member, self.member, servers, self.declarer.wake)
+
+
+async def _build(
+    settings: Settings,
+    systemd: Systemd,
+    store: Memory,
+    kernel: Kernel,
+    *,
+    measures: Measures,
+    cluster: Cluster | None,
+    maker: NetworkMaker | None,
+) -> _Rooms:
+    """With the kernel in sync. No etcd is asked for that: what the other hosts told last is in the store."""
+    declarer: Declarer | None = None
+
+    def changed(news: News) -> None:
+        reconciler.changed(owners(news, store.promises.networks.values()))
+        if news.networks and declarer is not None:
+            declarer.wake()
+
+    member = None if cluster is None else await open_member(settings, cluster, store, changed)
+    declarer = Declarer(member, maker, store, settings.socket.stem) if member and maker else None
+    reconciler = Reconciler(store, kernel, measures=measures, outlook=member or Alone())
+    await systemd.starting("bringing the kernel in sync")
+    await _start_in_sync(store, reconciler)
+    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time, member)
+    driver = NetworkDriver(store, kernel, reconciler, time.time, Overlays(member, ipam.sharing))
+    return _Rooms(member, declarer, reconciler, ipam, driver)
+
+
 async def _run(
     settings: Settings,
     systemd: Systemd,
-    store: Store,
+    store: Memory,
     kernel: Kernel,
     engine: Directory,
     *,
     measures: Measures,
     secured: ssl.SSLContext | None = None,
+    cluster: Cluster | None = None,
+    maker: NetworkMaker | None = None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    reconciler = Reconciler(store, kernel, measures=measures)
-    await systemd.starting("bringing the kernel in sync")
-    await _start_in_sync(store, reconciler)
-    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time)
-    driver = NetworkDriver(store, kernel, reconciler, time.time)
+    rooms = await _build(settings, systemd, store, kernel, measures=measures, cluster=cluster, maker=maker)
+    reconciler, ipam, driver, shown = rooms.reconciler, rooms.ipam, rooms.driver, rooms.shown(settings)
     keepers = [MeasuredKeeper(one, measures) for one in (NetworkKeeper(store, driver), AddressKeeper(store, ipam))]
     collector = Collector(keepers, engine, time.time, settings.grace)
     exposition = Exposition(
@@ -240,6 +307,7 @@ async def _run(
         directory=engine,
         version=mdnp.__version__,
         database_bytes=partial(SqliteStore.size, settings.state_dir),
+        cluster=shown,
     )
     glance = Glance(
         store=store,
@@ -265,6 +333,7 @@ async def _run(
             version=mdnp.__version__,
             settings=config.shown(settings),
             looks=looks,
+            cluster=shown,
         ),
     )
     interfaces = {
@@ -281,7 +350,7 @@ async def _run(
     systemd.close_rest()
     status = partial(_status, store, reconciler, measures)
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(one) for one in (reconciler.run(), collector.run(), systemd.run(status))]
+        beside = [tasks.create_task(one) for one in (*rooms.run(), collector.run(), systemd.run(status))]
         log.info("mdnp %s serves on %s", mdnp.__version__, " and ".join(map(str, _places(settings))))
         await systemd.ready(status())
         await stop.wait()

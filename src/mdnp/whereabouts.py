@@ -1,6 +1,5 @@
 """Which machine this is, and by which of its addresses other hosts reach it."""
 
-import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ def machine() -> str:
     Another one for each machine and each network namespace, and for each boot: who has our identity elsewhere, as a
     copied disk, is told from us by it.
     """
-    facts = f"{_BOOT_ID.read_text().strip()} {os.stat(_NETWORK_NAMESPACE).st_ino}"
+    facts = f"{_BOOT_ID.read_text().strip()} {_NETWORK_NAMESPACE.stat().st_ino}"
     return blake2b(facts.encode(), digest_size=8).hexdigest()
 
 

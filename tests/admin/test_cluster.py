@@ -124,7 +124,15 @@ async def test_a_host_is_found_by_id_name_and_vtep(admin: Admin, name: str) -> N
 
 async def test_a_host_that_is_not_there_or_not_the_only_one_is_told(admin: Admin) -> None:
     assert await refused(admin, "/host/host9") == (404, "no host 'host9': `mdnp host ls` lists them")
-    assert await refused(admin, "/host/0000") == (404, "host '0000' names 3: give more of its id")
+    assert await refused(admin, "/host/0000") == (404, "host '0000' names 3: give its id, or more of it")
+
+
+async def test_a_name_that_looks_like_the_beginning_of_another_s_id_is_a_name(
+    admin: Admin, registry: FakeRegistry
+) -> None:
+    registry.known = (*KNOWN, KnownHost(a_host(9, "0"), Liveness.ALIVE))
+
+    assert (await seen(admin, "/host/0"))["id"] == a_host(9).id
 
 
 async def test_a_host_is_removed_and_a_living_one_only_by_force(admin: Admin, registry: FakeRegistry) -> None:
@@ -195,14 +203,15 @@ async def test_what_needs_an_operator_in_the_cluster_is_trouble(
 async def test_a_network_of_a_segment_shows_the_other_hosts(admin: Admin) -> None:
     view = await seen(admin, f"/network/{NET}")
 
-    assert {key: view[key] for key in view if key in ("segment", "vni", "vtep", "udp_port", "hosts", "tunnels")} == {
+    assert {key: view[key] for key in view if key in ("segment", "vni", "vtep", "udp_port", "hosts", "tunnel")} == {
         "segment": SEGMENT,
         "vni": 0x6D0001,
         "vtep": "192.0.2.1",
         "udp_port": 4789,
         "hosts": ["host1 192.0.2.1", "host2 192.0.2.2"],
-        "tunnels": ["192.0.2.2"],
+        "tunnel": f"mdx-{NET[:11]}",
     }
+    assert any(line.startswith(f"link mdx-{NET[:11]} ") and "192.0.2.1" in line for line in view["kernel"])
     assert view["host_addresses"] == ["10.50.3.1/16"]
     assert view["remotes"] == [
         {"host": "host2", "vtep": "192.0.2.2", "mac": "02:6d:0a:32:00:09", "addresses": ["10.50.0.9"]}

@@ -358,6 +358,11 @@ async def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> Non
     assert (said.code, said.out, said.err.startswith("Usage: mdnp ")) == (2, "", True)
 
 
+async def test_each_etcd_has_a_flag(terminal: Terminal) -> None:
+    said = await terminal.mdnp("serve", "--etcd", "https://etcd-1.lan", "--etcd", "etcd-2.lan")
+    assert (said.code, said.err.split(": expected")[0]) == (2, "mdnp: --etcd: etcd 'https://etcd-1.lan etcd-2.lan'")
+
+
 async def test_wrong_settings_are_2_and_all_told_at_once(terminal: Terminal) -> None:
     (terminal.runtime_dir / "mdnp.toml").write_text('sokket = "/x"\nlog_level = "loud"\n')
 

@@ -474,16 +474,18 @@ def _listen(groups: Iterable[_Target]) -> None:
     for group in groups:
         server = socket.socket(group.family, socket.SOCK_DGRAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((group.address, group.port))
-        number = struct.pack("@I", socket.if_nametoindex(_INTERFACE))
+        number = socket.if_nametoindex(_INTERFACE)
+        address = socket.inet_pton(group.family, group.address)
         if group.family == socket.AF_INET:
-            joined = socket.inet_aton(group.address) + bytes(4) + number
+            server.bind((group.address, group.port))
+            joined = address + bytes(4) + struct.pack("@I", number)
             server.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
         else:
-            joined = socket.inet_pton(socket.AF_INET6, group.address) + number
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, joined)
-        threading.Thread(target=_retell, args=(server,)).start()
+            server.bind((group.address, group.port, 0, number))
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, address + struct.pack("@I", number))
+        threading.Thread(target=_retell, args=(server,), daemon=True).start()
     _say(_READY)
+    signal.pause()
 
 
 def _retell(server: socket.socket) -> None:

@@ -81,7 +81,7 @@ def test_what_a_removed_host_held_is_anybody_s_and_if_it_returns_it_stands_back(
     assert "mdnp host remove a" in said
     fleet[1].docker("rm", "-f", "b2")
 
-    fleet[1].plugin.cli("host", "remove", "a")
+    fleet[1].plugin.cli("host", "remove", "a", "--yes")
     moved = fleet.box(1, "b2", f"--ip={own.station.ip4}")
     second = fleet.box(1, "b3", *fixed)
     fleet.reach([moved, second, watching, asking])

@@ -94,7 +94,7 @@ def test_it_is_asked_to_grant_little_and_has_the_size_that_is_told() -> None:
     told = build.config()
     assert told["linux"] == {"capabilities": ["CAP_NET_ADMIN"]}
     assert "pidhost" not in told
-    assert build.size(build.build()).unpacked < 40e6
+    assert build.size(build.build()).unpacked < 64e6
 
 
 def test_it_carries_networks_that_the_host_s_mdnp_sees_and_its_own(story: Story) -> None:

@@ -8,10 +8,12 @@ import msgspec
 
 from mdnp.admin import hosts
 from mdnp.admin.hosts import ClusterFacts, Declared, View
+from mdnp.dataplane.overlay import Underlay
 from mdnp.declared import asked
 from mdnp.member import Outlook, Registry
 from mdnp.model.errors import InvalidParameter, Unsupported
 from mdnp.model.network import Network
+from mdnp.model.segment import segment_of
 
 Body = TypeVar("Body")
 
@@ -68,6 +70,10 @@ class Cluster:
 
     def overlay(self, network: Network) -> View:
         return hosts.overlay(network, self.outlook, self.registry.standing())
+
+    def underlay(self, network: Network) -> Underlay:
+        members = self.outlook.members_of(segment_of(network))
+        return Underlay(self.outlook.vtep, self.outlook.port, tuple(members))
 
     def _declared(self, name: str) -> Declared:
         return Declared(name, self.registry.declared.get(name), self.registry.outcomes(name))

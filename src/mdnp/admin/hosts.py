@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mdnp.dataplane import naming
 from mdnp.declared import NOT_REMOVED
 from mdnp.member import DeclaredNetwork, KnownHost, Liveness, Outlook, Standing
 from mdnp.model.errors import InvalidParameter, NotFound
@@ -107,18 +108,14 @@ def _words(text: str) -> Iterable[str]:
 
 
 def find_host(standing: Standing, name: str) -> KnownHost:
-    """By its id or the beginning of it, its name, or its VTEP."""
-    found = [
-        one
-        for one in standing.hosts
-        if (name and one.host.id.startswith(name)) or name in (one.host.name, str(one.host.vtep))
-    ]
+    """By its id, its name or its VTEP; else by the beginning of its id, which a name may look like."""
+    whole = [one for one in standing.hosts if name in (one.host.id, one.host.name, str(one.host.vtep))]
+    found = whole or [one for one in standing.hosts if name and one.host.id.startswith(name)]
     if not found:
         raise NotFound(f"no host {name[:80]!r}: `mdnp host ls` lists them")
-    whole = [one for one in found if one.host.id == name]
-    if len(found) > 1 and not whole:
-        raise InvalidParameter(f"host {name[:80]!r} names {len(found)}: give more of its id")
-    return (whole or found)[0]
+    if len(found) > 1:
+        raise InvalidParameter(f"host {name[:80]!r} names {len(found)}: give its id, or more of it")
+    return found[0]
 
 
 def declared(one: Declared, standing: Standing) -> View:
@@ -165,13 +162,11 @@ def overlay(network: Network, outlook: Outlook, standing: Standing) -> View:
     names = {one.host.id: one.host.name for one in standing.hosts}
     members = [one.host for one in standing.hosts if segment in one.segments]
     return {
-        "segment": segment,
-        "vni": network.vni,
         "vtep": str(outlook.vtep or ""),
         "udp_port": outlook.port,
+        "tunnel": naming.tunnel(network),
         "host_addresses": [str(address) for address in network.host_addresses],
         "hosts": [f"{one.name} {one.vtep}" for one in members],
-        "tunnels": [str(vtep) for vtep in outlook.members_of(segment)],
         "remotes": [
             {
                 "host": names.get(remote.host, remote.host),

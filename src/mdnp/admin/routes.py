@@ -126,8 +126,11 @@ class Admin:
     async def _network(self, name: str) -> views.View:
         names = await self._names()
         network = views.find_network(self._store.promises, names, name)
-        beyond = self._in_cluster.overlay(network) if self._in_cluster else None
-        return views.network_detail(network, self._store.promises, names, await self._meter.flows(), beyond)
+        flows = await self._meter.flows()
+        if self._in_cluster is None:
+            return views.network_detail(network, self._store.promises, names, flows)
+        beyond, underlay = self._in_cluster.overlay(network), self._in_cluster.underlay(network)
+        return views.network_detail(network, self._store.promises, names, flows, beyond=beyond, underlay=underlay)
 
     async def _endpoints(self, _name: str) -> list[views.View]:
         return views.endpoints(self._store.promises, await self._names())

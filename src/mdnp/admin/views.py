@@ -9,6 +9,7 @@ from mdnp.admin import hosts
 from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.meter import Flow
 from mdnp.dataplane import naming, publishing
+from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.steps import Owner
 from mdnp.engine.directory import Health, Names
 from mdnp.ipam.allocator import Counts
@@ -18,13 +19,17 @@ from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import InvalidParameter, NotFound
 from mdnp.model.identity import NetworkID
 from mdnp.model.network import Network, Subnet
+from mdnp.model.options import Mode
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.model.port import HostSocket, Protocol, Target
+from mdnp.model.segment import segment_of
 from mdnp.orphans import Orphan
 from mdnp.reconcile import desired
 from mdnp.reconcile.converge import Outcome
 from mdnp.reconcile.diff import Difference
 from mdnp.store import Promises, Tenure
+
+_NO_UNDERLAY = Underlay()
 
 View = dict[str, Any]
 Record = TypeVar("Record", Network, Endpoint, PoolPromise)
@@ -116,6 +121,7 @@ def network(one: Network, promises: Promises, names: Names) -> View:
         "icc": one.options.icc,
         "guard": one.options.guard,
         "endpoints": sum(endpoint.network_id == one.id for endpoint in promises.endpoints.values()),
+        **({"segment": segment_of(one), "vni": one.vni} if one.options.mode is Mode.OVERLAY else {}),
     }
 
 
@@ -125,14 +131,20 @@ def _gateway(one: Network, subnet: Subnet) -> str | None:
 
 
 def network_detail(
-    one: Network, promises: Promises, names: Names, flows: Mapping[str, Flow], beyond: View | None = None
+    one: Network,
+    promises: Promises,
+    names: Names,
+    flows: Mapping[str, Flow],
+    *,
+    beyond: View | None = None,
+    underlay: Underlay = _NO_UNDERLAY,
 ) -> View:
     """
     What its containers received and sent is the sum of their endpoints that are there now; `beyond` is what is known of
-    it on other hosts.
+    it on other hosts, and `underlay` carries its tunnel there.
     """
     on_it = [each for each in promises.endpoints.values() if each.network_id == one.id]
-    planned = [str(owned.object) for owned in desired.of_network(one).values()]
+    planned = [str(owned.object) for owned in desired.of_network(one, underlay).values()]
     return {
         **network(one, promises, names),
         **_traffic([flows[name] for each in on_it if (name := naming.host_end(each.id)) in flows]),

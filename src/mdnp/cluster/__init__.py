@@ -93,17 +93,19 @@ class Batch:
 class Cluster(Protocol):
     """Errors of every call: ClusterUnavailable, after LIMIT_S at most."""
 
-    async def snapshot(self, prefix: str) -> Snapshot: ...
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Of thousands of keys it may take longer, as long as some come within each LIMIT_S."""
 
     async def commit(self, conditions: Sequence[Unchanged], changes: Sequence[Change]) -> int | None:
         """
         Make the changes, all or none, if all conditions hold; the revision, or None if one did not hold.
 
-        At most 100 changes. A ClusterUnavailable leaves open whether it was done: look again.
+        At most 100 changes, each of another key. Errors: LeaseGone also, if the conditions hold. A ClusterUnavailable
+        leaves open whether it was done: look again.
         """
 
     async def grant(self, ttl_s: int) -> int:
-        """A lease: keys put on it go when nobody kept it alive for `ttl_s` seconds."""
+        """A lease: keys put on it go when nobody kept it alive for `ttl_s` seconds, or a little more."""
 
     async def keep_alive(self, lease: int) -> None:
         """Errors: LeaseGone also."""
@@ -115,8 +117,8 @@ class Cluster(Protocol):
         """
         What happens to keys with a prefix after the revision `after`, from then on; a batch every HEARTBEAT_S at least.
 
-        It ends only by an error: ClusterUnavailable when the connection breaks or nothing came for SILENCE_S,
-        Compacted.
+        It ends only by an error: ClusterUnavailable when the connection breaks or nothing came for SILENCE_S;
+        Compacted, also where `after` is no revision of the data that are there now.
         """
 
     async def close(self) -> None: ...

@@ -14,7 +14,10 @@ _STALE = ("user name is empty", "invalid auth token", "revision of auth store is
 
 _WORDS = (
     ("Connection refused", "connection refused: nobody listens there"),
-    ("tcp handshaker shutdown", "no connection in time: is it up, and does a firewall let us through?"),
+    (
+        r"tcp handshaker shutdown|connect\(\) timed out",
+        "no connection in time: is it up, and does a firewall let us through?",
+    ),
     ("(Network is unreachable|No route to host|Host is down)", r"\1"),
     (f"{_NO_NAME} .*lookup error:(.*?)]", r"its name cannot be looked up: \1"),
     ("CERTIFICATE_VERIFY_FAILED: (.*?)(: OK)?$", r"its certificate is not accepted: \1 (is it of etcd_ca?)"),
@@ -24,6 +27,8 @@ _WORDS = (
         "it ended the TLS handshake: it does not accept our certificate, or asks for one (etcd_cert)",
     ),
     ("WRONG_VERSION_NUMBER|Handshake read failed", "it does not speak TLS, or ended the handshake: is it http://?"),
+    ("Connection timed out", "the connection broke: nothing comes through any more"),
+    ("Connection reset|Broken pipe", "it broke the connection"),
     ("Socket closed", "it closed the connection: it is stopping, or expects TLS (https://)"),
     (_NO_LEADER, "no leader: most members of its cluster are down, or it is cut off from them"),
     ("user name is empty", "it asks for a user: set etcd_user and etcd_password_file, or show a user's etcd_cert"),
@@ -65,6 +70,8 @@ ENDED = Fault("OK", "it ended the stream")
 def reason(fault: Fault) -> str:
     if fault.code == TIMED_OUT.code:
         return "no answer in time"
+    if fault == ENDED:
+        return fault.said
     for pattern, words in _WORDS:
         if found := re.search(pattern, fault.said):
             return found.expand(words)

@@ -99,4 +99,5 @@ class Lookup:
         return ("rule", str(self.family))
 
     def __str__(self) -> str:
-        return f"rule pref {self.priority} iif {self.link} lookup {ROUTE_TABLE} protocol {ROUTE_PROTOCOL}"
+        link = f" iif {self.link}" if self.link else ""
+        return f"rule pref {self.priority}{link} lookup {ROUTE_TABLE} protocol {ROUTE_PROTOCOL}"

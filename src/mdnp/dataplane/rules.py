@@ -39,6 +39,8 @@ FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 #   containers or virtual machines, Docker's above all, and closed to ours.
 # - A reply has `established`; what came through a published port has `dnat`, whoever published it.
 # - mdh-*: the host's own ends in segments. They are among the bridges, and the host routes nothing that comes by them.
+#   Who asks for a published port on the host itself comes by one with the end's address: the answer to another one would
+#   come back by the bridge, where br_netfilter sees a second connection and gives it a port of its own.
 # - hosts4, hosts6: between a bridge and itself, the own addresses of hosts in a segment without ICC; with br_netfilter
 #   their frames come this way.
 # - tunnels are UDP ports, vnis the VNIs of ours; vteps4 and vteps6 who may send to which. @th,96,24 is a VXLAN header's
@@ -96,7 +98,9 @@ _INET = """
         ct status dnat accept
         iifname "mdh-*" drop
         iifname . oifname . ip saddr @hosts4 accept
+        iifname . oifname . ip daddr @hosts4 accept
         iifname . oifname . ip6 saddr @hosts6 accept
+        iifname . oifname . ip6 daddr @hosts6 accept
         iifname @bridges oifname @bridges drop
         oifname @bridges goto inbound
         meta oifkind "bridge" oifname != @uplinks drop
@@ -129,6 +133,7 @@ _INET = """
         ct status dnat oifname . ip saddr @hairpin4 masquerade
         ct status dnat oifname . ip6 saddr @hairpin6 masquerade
         ct status dnat oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        ct status dnat oifname "mdh-*" masquerade
         oifname @bridges accept
         iifname @nat4 meta nfproto ipv4 masquerade
         iifname @nat6 meta nfproto ipv6 masquerade

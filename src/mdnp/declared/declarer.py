@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 60.0
 
 _FIRST_AGAIN_S = 1.0
+_AWAY_S = 2.0  # how often it is looked whether etcd is back
 _SEEN = "declared"  # the fact of which networks were seen declared, and in which epoch
 _NOTHING = "{}"
 
 
 class Declarer:
     """
-    One for each daemon that is in a cluster. `wake` is called when something was declared, or the session is healthy
-    again; `run` runs beside. `driver` is the name by which Docker knows us.
+    One for each daemon that is in a cluster. `wake` is called when something was declared or withdrawn; `run` runs
+    beside. `driver` is the name by which Docker knows us.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Declarer:
         self._store = store
         self._driver = driver
         self._interval_s = interval_s
+        self._away = True  # as of the last look: what is declared is not known
         self._failures = 0  # looks one after the other after which something was left to do
         self._reported: dict[str, str] = {}  # by name why it is not done, "" if it is
         self._said: dict[str, str] = {}  # the troubles that were logged
@@ -61,7 +63,8 @@ class Declarer:
         what stands there is not known then.
         """
         standing = self._registry.standing()
-        if standing.trouble or standing.waiting or not standing.connected:
+        self._away = bool(standing.trouble or standing.waiting or not standing.connected)
+        if self._away:
             return
         try:
             troubles = await self._look(standing)
@@ -71,6 +74,8 @@ class Declarer:
         self._failures = self._failures + 1 if any(troubles.values()) else 0
 
     def _pause_s(self) -> float:
+        if self._away:
+            return _AWAY_S
         return min(self._interval_s, _FIRST_AGAIN_S * 2 ** (self._failures - 1)) if self._failures else self._interval_s
 
     async def _look(self, standing: Standing) -> dict[str, str | None]:

@@ -258,8 +258,9 @@ class NetworkDriver:
         return network
 
     def _mtu(self, request: NetworkRequest, surroundings: Surroundings) -> int:
-        underlay = surroundings.underlay_mtu or _ETHERNET_MTU
-        return self._overlays.mtu(underlay) if request.options.mode is Mode.OVERLAY else underlay
+        overlay = request.options.mode is Mode.OVERLAY
+        mtu = self._overlays.mtu(surroundings) if overlay else surroundings.underlay_mtu
+        return mtu or _ETHERNET_MTU
 
     async def _fulfil(self, record: Network | Endpoint) -> None:
         """Make a new promise true, or take it back."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mdnp.cluster import LIMIT_S, ClusterUnavailable
 from mdnp.driver import Addresses
+from mdnp.kernel import Surroundings
 from mdnp.member import Membership
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import MdnpError, Unsupported
@@ -28,9 +29,11 @@ class Overlays:
         self._member = membership
         self._addresses = addresses
 
-    def mtu(self, underlay: int) -> int:
-        """What is left of the underlay's MTU, in bytes."""
-        return underlay - _OVERHEAD[self._member.host.vtep.version if self._member else 4]
+    def mtu(self, surroundings: Surroundings) -> int | None:
+        """What is left of the underlay's MTU, in bytes; None if that is not known."""
+        vtep = self._member.host.vtep if self._member else None
+        underlay = surroundings.mtu_at(vtep) if vtep else surroundings.underlay_mtu
+        return underlay - _OVERHEAD[vtep.version if vtep else 4] if underlay else None
 
     async def join(self, network: Network, reserved: Collection[IPAddress]) -> Network:
         """
@@ -47,7 +50,8 @@ class Overlays:
                 return await self._joined(network, reserved, self._addresses)
         except TimeoutError as error:
             raise ClusterUnavailable(
-                f"network {short(network.id)}: the cluster did not agree within {LIMIT_S:g} s: try again"
+                f"network {short(network.id)}: nothing was agreed on with the other hosts within {LIMIT_S:g} s, since"
+                " etcd answers slowly or not at all: try again"
             ) from error
 
     async def leave(self, network: Network) -> None:

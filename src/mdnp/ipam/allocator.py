@@ -189,6 +189,12 @@ class Allocator:
     def allocations(self) -> Iterator[Allocation]:
         return (allocation for allocation, _ in self._held.values())
 
+    def outside(self, networks: Iterable[IPNetwork]) -> Iterator[Allocation]:
+        """What is held in none of these parts of the pool, none within another."""
+        ordered = sorted(networks, key=lambda one: int(one.network_address))
+        places = zip(self._held.values(), _places(ordered, self._held), strict=True)
+        return (allocation for (allocation, _), place in places if place is None)
+
     def remembered(self) -> Iterator[Freed]:
         """What is still of use of the addresses given back; records of others need not be kept."""
         return iter(self._freed.values())
@@ -381,7 +387,13 @@ class Allocator:
 
 def _counted(ordered: Sequence[IPNetwork], keys: Iterable[int]) -> Counter[int]:
     """How many keys are in each of the networks, by its place."""
+    return Counter(place for place in _places(ordered, keys) if place is not None)
+
+
+def _places(ordered: Sequence[IPNetwork], keys: Iterable[int]) -> Iterator[int | None]:
+    """Of each key the place of the network that has it."""
     firsts = [int(one.network_address) for one in ordered]
     lasts = [int(one.broadcast_address) for one in ordered]
-    places = ((key, bisect_right(firsts, key) - 1) for key in keys)
-    return Counter(place for key, place in places if place >= 0 and key <= lasts[place])
+    for key in keys:
+        place = bisect_right(firsts, key) - 1
+        yield place if place >= 0 and key <= lasts[place] else None

@@ -214,11 +214,12 @@ class Sharing:
                 yield Foreign(network, one.address, HostID(one.purpose.name))
 
     def outside(self) -> Iterable[tuple[IPNetwork, IPAddress]]:
-        blocks = {network: [one.network for one in self._ledger.blocks(network)] for network in self._ledger.shared}
-        for network, one in self._held():
-            ours = one.purpose.kind in (Kind.ENDPOINT, Kind.HOST)
-            if ours and not any(one.address in block for block in blocks[network]):
-                yield network, one.address
+        for network in self._ledger.shared:
+            found = self._ledger.of(network)
+            blocks = [one.network for one in self._ledger.blocks(network)]
+            for one in found[1].outside(blocks) if found else ():
+                if one.purpose.kind in (Kind.ENDPOINT, Kind.HOST):
+                    yield network, one.address
 
     async def lose_block(self, block: Block) -> None:
         await self._ledger.give_back(block)

@@ -24,7 +24,7 @@ from mdnp.dataplane.objects import (
 )
 from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.model.errors import KernelError
-from mdnp.model.network import IPNetwork
+from mdnp.model.network import IPAddress, IPNetwork
 
 Seen = Link | Addr | Rule | Sysctl | Table | Element | HostPort | Row | PoolRoute | Lookup
 
@@ -47,11 +47,15 @@ class Actual:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the host that is not over a link of ours. `gateway` is False for what is directly on the link."""
+    """
+    A route of the host that is not over a link of ours. `gateway` is False for what is directly on the link, whose MTU
+    in bytes is `mtu`.
+    """
 
     to: IPNetwork
     link: str
     gateway: bool
+    mtu: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Surroundings:
     routes: tuple[Route, ...]
     underlay_mtu: int | None
     resolvers: tuple[IPNetwork, ...] = ()
+
+    def mtu_at(self, address: IPAddress) -> int | None:
+        """Of the link that has this address of the host: the one with the network that it is of."""
+        around = [route for route in self.routes if not route.gateway and route.mtu and address in route.to]
+        nearest = max(around, key=lambda route: route.to.prefixlen, default=None)
+        return nearest.mtu if nearest else self.underlay_mtu
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mdnp.model.segment import RemoteID, Segment, SegmentID, segment_id
 
 ROOT = "/mdnp/v1/"
 VERSION = 1
-VNIS = range(1, 1 << 24)
+_VNIS = range(1, 1 << 24)
 
 # The endpoint that is the host's own address in a segment.
 HOST_ENDPOINT = "host"
@@ -164,6 +164,12 @@ Row = (
 
 FORMAT = f"{ROOT}format"
 EPOCH = f"{ROOT}epoch"
+SEGMENTS = f"{ROOT}segments/"
+VNIS = f"{ROOT}vnis/"
+BLOCKS = f"{ROOT}blocks/"
+ALIVE = f"{ROOT}alive/"
+REMOVED = f"{ROOT}removed/"
+NETWORKS = f"{ROOT}networks/"
 
 
 def key(row: Row) -> str:
@@ -177,19 +183,19 @@ def host_key(host: HostID) -> str:
 
 
 def alive_key(host: HostID) -> str:
-    return f"{ROOT}alive/{host}"
+    return f"{ALIVE}{host}"
 
 
 def removed_key(host: HostID) -> str:
-    return f"{ROOT}removed/{host}"
+    return f"{REMOVED}{host}"
 
 
 def segment_key(segment: SegmentID) -> str:
-    return f"{ROOT}segments/{_flat(segment)}"
+    return f"{SEGMENTS}{_flat(segment)}"
 
 
 def vni_key(vni: int) -> str:
-    return f"{ROOT}vnis/{vni}"
+    return f"{VNIS}{vni}"
 
 
 def block_key(pool: IPNetwork, network: IPNetwork) -> str:
@@ -197,11 +203,15 @@ def block_key(pool: IPNetwork, network: IPNetwork) -> str:
 
 
 def blocks_prefix(pool: IPNetwork) -> str:
-    return f"{ROOT}blocks/{_flat(pool)}/"
+    return f"{BLOCKS}{_flat(pool)}/"
+
+
+def members_prefix(segment: SegmentID) -> str:
+    return f"{ROOT}members/{_flat(segment)}/"
 
 
 def network_key(name: str) -> str:
-    return f"{ROOT}networks/{name}"
+    return f"{NETWORKS}{name}"
 
 
 def value(row: Row) -> bytes:
@@ -220,6 +230,14 @@ def decode(key: str, value: bytes) -> Row:
         return reader(value, *parts)
     except (ValueError, TypeError, RecursionError, msgspec.MsgspecError, MdnpError) as error:
         raise Undecodable(f"{key}: {str(error)[:160]}") from error
+
+
+def decoded(key: str, value: bytes) -> Row | None:
+    """As `decode`; None: it cannot be read."""
+    try:
+        return decode(key, value)
+    except Undecodable:
+        return None
 
 
 def host_of(key: str) -> HostID | None:
@@ -335,8 +353,8 @@ def _removed(_value: bytes, host: str) -> RemovedRow:
 
 def _segment(value: bytes, segment: str) -> SegmentRow:
     read = msgspec.json.decode(value, type=_Segment)
-    if read.vni not in VNIS:
-        raise ValueError(f"VNI {read.vni}: not from 1 to {VNIS[-1]}")
+    if read.vni not in _VNIS:
+        raise ValueError(f"VNI {read.vni}: not from 1 to {_VNIS[-1]}")
     fields = {name: getattr(read, name) for name in read.__struct_fields__}
     return SegmentRow(Segment(_segment_id(segment), **fields))
 

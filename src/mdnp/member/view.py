@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from mdnp.cluster import Entry, Event
 from mdnp.member import About, DeclaredNetwork, KnownSegment, News, Remark
 from mdnp.member.records import (
+    ALIVE,
+    REMOVED,
     AliveRow,
     BlockRow,
     DoneRow,
@@ -25,7 +27,6 @@ from mdnp.member.records import (
     SegmentRow,
     Undecodable,
     VniRow,
-    alive_key,
     decode,
     host_key,
     host_of,
@@ -71,6 +72,8 @@ class View:
         self.vnis: dict[int, SegmentID] = {}
         self.members: dict[SegmentID, set[HostID]] = {}
         self.blocks: dict[IPNetwork, dict[IPNetwork, BlockRow]] = {}
+        self._blocks_of: dict[HostID, set[tuple[IPNetwork, IPNetwork]]] = {}
+        self._claimed_by: dict[HostID, set[tuple[IPNetwork, IPNetwork]]] = {}
         self.networks: dict[str, DeclaredNetwork] = {}
         self.done: dict[str, dict[HostID, str]] = {}
         self._remotes = Remotes(me)
@@ -102,7 +105,12 @@ class View:
         return tuple(sorted(segment for segment, hosts in self.members.items() if host in hosts))
 
     def blocks_of(self, host: HostID) -> list[BlockRow]:
-        return [row for blocks in self.blocks.values() for row in blocks.values() if row.owner == host]
+        """Those that it hands out from."""
+        return [self.blocks[pool][network] for pool, network in self._blocks_of.get(host, ())]
+
+    def claimed_by(self, host: HostID) -> list[BlockRow]:
+        """Blocks in which it claims addresses."""
+        return [self.blocks[pool][network] for pool, network in self._claimed_by.get(host, ())]
 
     def known_segments(self) -> tuple[KnownSegment, ...]:
         return tuple(
@@ -115,6 +123,10 @@ class View:
     def entry(self, key: str) -> Entry | None:
         stored = self._stored.get(key)
         return stored.entry if stored else None
+
+    def entries(self) -> dict[str, Entry]:
+        """All of them."""
+        return {key: one.entry for key, one in self._stored.items()}
 
     def revision_of(self, key: str) -> int:
         """0: it is not there; for a condition."""
@@ -207,8 +219,8 @@ class View:
         host = host_of(key)
         if host is None or host not in self._aside:
             self._change(key, entry)
-            if key.startswith(_REMOVED):
-                self._release(HostID(key.removeprefix(_REMOVED)))
+            if key.startswith(REMOVED):
+                self._release(HostID(key.removeprefix(REMOVED)))
             return
         aside = self._aside[host]
         if entry is None:
@@ -237,7 +249,7 @@ class View:
             self._drop(old)
 
     def _write(self, key: str, entry: Entry | None) -> None:
-        if not key.startswith(_ALIVE):
+        if not key.startswith(ALIVE):
             self._unwritten[key] = entry
         self._bad.pop(key, None)
         host = host_of(key)
@@ -276,8 +288,8 @@ class View:
                 self._note_member(segment_of, host)
             case EndpointRow():
                 self._changed.remotes |= self._remotes.tell(row.id, row)
-            case BlockRow(pool, network):
-                self.blocks.setdefault(pool, {})[network] = row
+            case BlockRow():
+                self._put_block(row)
             case NetworkRow(declared):
                 self.networks[declared.name] = declared
                 self._changed.networks.add(declared.name)
@@ -305,8 +317,8 @@ class View:
                 _discard(self.members, segment_of, host)
             case EndpointRow():
                 self._changed.remotes |= self._remotes.tell(row.id, None)
-            case BlockRow(pool, network):
-                del self.blocks[pool][network]
+            case BlockRow():
+                self._drop_block(row)
             case NetworkRow(declared):
                 del self.networks[declared.name]
                 self._changed.networks.add(declared.name)
@@ -314,6 +326,23 @@ class View:
                 del self.done[name][host]
             case FormatRow() | EpochRow():
                 pass
+
+    def _put_block(self, row: BlockRow) -> None:
+        before = self.blocks.get(row.pool, {}).get(row.network)
+        if before is not None:
+            self._drop_block(before)
+        self.blocks.setdefault(row.pool, {})[row.network] = row
+        place = row.pool, row.network
+        self._blocks_of.setdefault(row.owner, set()).add(place)
+        for claim in row.claims.values():
+            self._claimed_by.setdefault(claim.host, set()).add(place)
+
+    def _drop_block(self, row: BlockRow) -> None:
+        del self.blocks[row.pool][row.network]
+        place = row.pool, row.network
+        self._blocks_of[row.owner].discard(place)
+        for claim in row.claims.values():
+            self._claimed_by[claim.host].discard(place)
 
     def _note_member(self, segment: SegmentID, host: HostID) -> None:
         if host in self._vteps:
@@ -352,10 +381,6 @@ class View:
             for vtep, hosts in by_vtep.items()
             if len(hosts) > 1
         ]
-
-
-_ALIVE = alive_key(HostID(""))
-_REMOVED = removed_key(HostID(""))
 
 
 def _epoch_of(key: str, entry: Entry) -> int | None:

@@ -1,0 +1,283 @@
+"""Follows what stands in etcd, by a snapshot and a watch from there, and writes it down for the next start."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
+from mdnp.member import About, News
+from mdnp.member.epochs import Past, goes_on, next_epoch
+from mdnp.member.records import (
+    EPOCH,
+    FORMAT,
+    ROOT,
+    VERSION,
+    AliveRow,
+    EpochRow,
+    FormatRow,
+    NetworkRow,
+    RemovedRow,
+    SegmentRow,
+    VniRow,
+    decoded,
+    removed_key,
+    value,
+    vni_key,
+)
+from mdnp.member.seat import Council, Lapsed
+from mdnp.member.view import View
+from mdnp.member.vigil import Vigil
+from mdnp.model.errors import MdnpError, StoreUnavailable
+from mdnp.model.host import HostID
+from mdnp.store import Change, Fact, Known, Mirror, Store
+
+log = logging.getLogger(__name__)
+
+_FACT = "cluster"  # of Past
+# What comes within this is written down together: it is only for a start while etcd is away.
+_GATHER_S = 1.0
+_TOGETHER = 500  # rows written down at once: Docker's promises wait behind them
+_SKEW_S = 5.0
+_TRIES = 10
+
+
+class Removed(MdnpError):
+    """This host was taken out of the cluster."""
+
+
+class Refused(MdnpError):
+    """We cannot be in the cluster as things are; the text says why, and what to do."""
+
+
+class Memory(Store, Mirror, Protocol):
+    """Both sides of the store."""
+
+
+class Follower:
+    """`changed` is told what of the outlook changed; `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        council: Council,
+        memory: Memory,
+        vigil: Vigil,
+        changed: Callable[[News], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._council = council
+        self._memory = memory
+        self._vigil = vigil
+        self._changed = changed
+        self._clock = clock
+        self._past = Past()
+        self._follows = False  # the view is what stood in etcd at its revision
+        self.epoch_revision = 0
+        self._unwritten: dict[str, Entry | None] = {}
+        self._dirty = asyncio.Event()
+
+    @property
+    def epoch(self) -> int:
+        return self._past.number
+
+    async def load(self) -> None:
+        """What was written down last."""
+        text = await self._memory.fact(_FACT, "{}")
+        self._past = msgspec.json.decode(text, type=Past)
+        view = self._council.view
+        view.epoch = self._past.number
+        view.feed(Event(one.key, Entry(one.value or b"", one.revision)) for one in await self._memory.known())
+        view.unwritten()
+
+    async def catch_up(self) -> None:
+        """
+        Bring the view to what stands in etcd now, or to where a watch goes on.
+
+        Errors: ClusterUnavailable; Refused for data of another version; Removed.
+        """
+        if not (self._follows and await self._goes_on()):
+            self._follows = False
+            for _ in range(_TRIES):
+                if await self._take_snapshot():
+                    break
+            else:
+                raise Lapsed("etcd's data changes epoch again and again: look for two clusters behind its addresses")
+            self._follows = True
+        self._check_removed()
+
+    async def follow(self) -> AsyncGenerator[Batch, None]:
+        """
+        What happened, when the view has it. Errors: ClusterUnavailable when the watch breaks, Lapsed when the data may
+        be other; Removed.
+        """
+        watch = self._council.cluster.watch(ROOT, self._council.revision)
+        try:
+            async for batch in watch:
+                self._take(batch)
+                yield batch
+        except Compacted as error:
+            self._follows = False
+            raise Lapsed(str(error)) from error
+        finally:
+            # A connection that nobody reads any more.
+            if isinstance(watch, AsyncGenerator):
+                await watch.aclose()
+
+    def doubt(self) -> None:
+        """Somebody wrote what we did not see: look at everything again."""
+        self._follows = False
+
+    def rename(self, me: HostID) -> None:
+        """We are another host from now on, to whom all that we knew is as before."""
+        before, entries = self._council.view, self._council.view.entries()
+        view = self._council.view = View(me)
+        news = view.replace(entries, before.epoch)
+        self._follows = False
+        self._dirty.set()
+        self.tell(news | News(frozenset(before.remotes), frozenset(before.members)))
+
+    def tell(self, news: News) -> None:
+        if news:
+            self._changed(news)
+
+    def look(self) -> None:
+        """Withdraw hosts that are gone by now, and show those that came back."""
+        view = self._council.view
+        known = view.hosts.keys() - {view.me}
+        self.tell(view.set_gone(self._vigil.look(known, view.alive, _now())))
+
+    async def keep_written(self) -> None:
+        """Write down what changed, now and then, until cancelled."""
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(_GATHER_S)
+            await self.write_down()
+
+    async def write_down(self) -> None:
+        """What cannot be written now is tried again with the next."""
+        self._dirty.clear()
+        self._unwritten.update(self._council.view.unwritten())
+        try:
+            while self._unwritten:
+                some = dict(list(self._unwritten.items())[:_TOGETHER])
+                await self._memory.commit(*map(_known, some, some.values()))
+                self._unwritten = {
+                    key: entry for key, entry in self._unwritten.items() if some.get(key, 0) is not entry
+                }
+            past = Past(self._past.number, self._past.cluster, self._council.revision)
+            await self._memory.commit(Fact(_FACT, msgspec.json.encode(past).decode()))
+        except StoreUnavailable as error:
+            log.warning("what other hosts told will be written down later: %s", error)
+
+    async def _goes_on(self) -> bool:
+        """Whether the data is the one that we followed, by one small question."""
+        found = await self._council.cluster.snapshot(EPOCH)
+        entry = found.entries.get(EPOCH)
+        same = found.cluster == self._past.cluster and found.revision >= self._council.revision
+        return same and entry is not None and entry.revision == self.epoch_revision
+
+    async def _take_snapshot(self) -> bool:
+        """False: something had to be put right first, look again."""
+        snapshot = await self._council.cluster.snapshot(ROOT)
+        _check_format(snapshot)
+        found = decoded(EPOCH, snapshot.entries[EPOCH].value) if EPOCH in snapshot.entries else None
+        epoch = found if isinstance(found, EpochRow) else None
+        view = self._council.view
+        # Revisions are of one epoch's data.
+        went_back = view.epoch == self._past.number and view.went_back(snapshot.entries)
+        if epoch is None or not goes_on(epoch, self._past, snapshot.cluster, snapshot.revision, went_back=went_back):
+            await self._begin_epoch(snapshot, epoch)
+            return False
+        if self._past.number and epoch != self._past.epoch:
+            await self._restore(snapshot.entries)
+            self._past = Past(epoch.number, epoch.cluster)
+            return False
+        self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
+        self.epoch_revision = snapshot.entries[EPOCH].revision
+        news = view.replace(snapshot.entries, epoch.number)
+        self._council.follow(snapshot.revision)
+        self._dirty.set()
+        self.tell(news)
+        return True
+
+    async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
+        """The first one wins, and then it is everybody's."""
+        epoch = next_epoch(found, self._past, snapshot.cluster)
+        if self._past.number:
+            log.critical("etcd's data was lost or restored: epoch %d begins, and each host tells anew", epoch.number)
+        before = [Unchanged(key, _revision(snapshot.entries, key)) for key in (EPOCH, FORMAT)]
+        changes = [Put(EPOCH, value(epoch)), Put(FORMAT, value(FormatRow(VERSION)))]
+        await self._council.cluster.commit(before, changes)
+
+    async def _restore(self, entries: Mapping[str, Entry]) -> None:
+        """What no host tells by itself and we remember is put where it is missing."""
+        shared = self._council.view.shared(RemovedRow, NetworkRow, SegmentRow)
+        for key, entry in shared.items():
+            if key in entries:
+                continue
+            put = {key: entry.value}
+            row = decoded(key, entry.value)
+            if isinstance(row, SegmentRow):
+                put[vni_key(row.segment.vni)] = value(VniRow(row.segment.vni, row.segment.id))
+            conditions = [Unchanged(one, 0) for one in put]
+            if await self._council.cluster.commit(conditions, [Put(one, text) for one, text in put.items()]) is None:
+                log.warning("%s is not put there again: another host has put another", key)
+
+    def _take(self, batch: Batch) -> None:
+        keys = {event.key for event in batch.events}
+        if keys & {EPOCH, FORMAT}:
+            # Without a look at the others: where all is deleted at once, nothing of it counts.
+            self._follows = False
+            raise Lapsed("the epoch changed")
+        news = self._council.view.feed(batch.events)
+        self._council.follow(batch.revision)
+        if batch.events:
+            self._dirty.set()
+        self.tell(news)
+        self.look()
+        self._note_clocks(batch)
+        self._check_removed()
+
+    def _note_clocks(self, batch: Batch) -> None:
+        """Nothing is decided by them; people compare logs."""
+        for event in batch.events:
+            row = decoded(event.key, event.entry.value) if event.entry else None
+            if not isinstance(row, AliveRow) or row.host == self._council.me:
+                continue
+            skew = row.clock - self._clock()
+            if abs(skew) > _SKEW_S:
+                text = f"the clock of host {row.name} ({row.host}) differs by {skew:+.0f} s from ours: set it by NTP"
+                self._council.remark(About.HOST, f"clock {row.host}", text)
+            else:
+                self._council.settled(About.HOST, f"clock {row.host}")
+
+    def _check_removed(self) -> None:
+        if self._council.me in self._council.view.removed:
+            raise Removed(f"{removed_key(self._council.me)} is there")
+
+
+def _check_format(snapshot: Snapshot) -> None:
+    entry = snapshot.entries.get(FORMAT)
+    if entry is None:
+        return
+    row = decoded(FORMAT, entry.value)
+    version = row.version if isinstance(row, FormatRow) else entry.value[:40].decode(errors="replace")
+    if version != VERSION:
+        raise Refused(
+            f"wrong cluster data version: etcd has version {version} of mdnp's data, and this mdnp knows {VERSION}:"
+            " install the version of the other hosts. Nothing was changed"
+        )
+
+
+def _known(key: str, entry: Entry | None) -> Change:
+    return Known(key, entry.value, entry.revision) if entry else Known(key, None)
+
+
+def _revision(entries: Mapping[str, Entry], key: str) -> int:
+    return entries[key].revision if key in entries else 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
