@@ -95,20 +95,22 @@ def _routes(af: int, names: Mapping[int, str]) -> Iterator[PoolRoute]:
 
 
 def parse_route(body: memoryview, name_of: Callable[[int], str | None]) -> PoolRoute | None:
-    """One in our table, whoever made it; None of one elsewhere."""
+    """One in our table, whoever made it; None of one elsewhere, or damaged."""
     if len(body) < ROUTE.size:
         return None
     af, length, *_rest = ROUTE.unpack_from(body)
     facts = netlink.attributes(body[ROUTE.size :])
     if netlink.number(facts.get(RTA_TABLE)) != ROUTE_TABLE or af not in FAMILY_OF:
         return None
-    to = ip_address(bytes(facts[RTA_DST])) if RTA_DST in facts else ip_address(_ANY[FAMILY_OF[af]])
-    source = facts.get(RTA_PREFSRC)
-    return PoolRoute(
-        ip_network((to, length)),
-        name_of(netlink.number(facts.get(RTA_OIF))) or "",
-        ip_address(bytes(source)) if source is not None else None,
-    )
+    to, source = facts.get(RTA_DST), facts.get(RTA_PREFSRC)
+    try:
+        return PoolRoute(
+            ip_network((bytes(to) if to is not None else _ANY[FAMILY_OF[af]], length)),
+            name_of(netlink.number(facts.get(RTA_OIF))) or "",
+            ip_address(bytes(source)) if source is not None else None,
+        )
+    except ValueError:
+        return None
 
 
 def _rules(af: int) -> Iterator[Lookup]:

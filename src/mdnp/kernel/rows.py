@@ -77,14 +77,17 @@ class Rows:
 
 
 def parse(body: memoryview, name_of: Callable[[int], str | None]) -> Row | None:
-    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol."""
+    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol. None of what is damaged."""
     if len(body) < NEIGHBOUR.size:
         return None
     family, index, *_rest = NEIGHBOUR.unpack_from(body)
     name = name_of(index)
     if name is None or (family == socket.AF_BRIDGE and not name.startswith(TUNNEL_PREFIX)):
         return None
-    return _parse(body, name)
+    try:
+        return _parse(body, name)
+    except ValueError:
+        return None
 
 
 def perform(steps: Sequence[Add | Delete]) -> list[tuple[Add | Delete, OSError]]:
@@ -184,7 +187,7 @@ def _parse(body: memoryview, name: str) -> Row | None:
         return _fdb(name, mac, facts, state, flags)
     if netlink.number(facts.get(NDA_PROTOCOL)) != ROUTE_PROTOCOL:
         return None
-    return Neigh(name, ip_address(bytes(facts[NDA_DST])), mac, bool(state & _NUD_PERMANENT))
+    return Neigh(name, ip_address(bytes(facts.get(NDA_DST, b""))), mac, bool(state & _NUD_PERMANENT))
 
 
 def _fdb(name: str, mac: MAC, facts: Mapping[int, memoryview], state: int, flags: int) -> Fdb | None:
