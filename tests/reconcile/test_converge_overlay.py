@@ -1,6 +1,7 @@
 """What other hosts told is made to stand in the kernel, owner by owner, and costs no verb anything."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -477,6 +478,51 @@ def test_whatever_happens_in_whatever_order_what_is_wanted_stands(actions: list[
                 assert place.reconciler.repaired == 0
 
     asyncio.run(story())
+
+
+# Broken off at any step.
+
+
+class Killed(Exception):
+    """The daemon, by SIGKILL."""
+
+
+def kill_after(place: Place, count: int) -> None:
+    """Whoever runs it dies after so many steps."""
+    left = iter(range(count))
+
+    def refuses(_step: Step) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    place.kernel.refuses = refuses
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["made", "removed"])
+async def test_whatever_step_a_daemon_dies_at_the_next_one_ends_it(removed: bool) -> None:
+    for count in itertools.count():
+        with quick_folder() as folder:
+            async with a_place(folder) as place:
+                place.outlook.tell(*REMOTES[:2])
+                await place.store.commit(Put(NETWORK), Put(WEB_HERE))
+                if removed:
+                    await place.converge()
+                    await place.store.commit(Drop(WEB_HERE), Drop(NETWORK))
+                kill_after(place, count)
+                killed = False
+                try:
+                    await place.reconciler.converge(Owner(WEB), Owner(NET))
+                except Killed:
+                    killed = True
+                place.kernel.refuses = lambda _step: None
+
+                await Reconciler(place.store, place.kernel, 3600, outlook=place.outlook).converge()
+                await place.kernel.reap()
+
+                assert place.kept == place.planned, count
+        if not killed:
+            break
+    assert count > 20
 
 
 # The difference by itself.
