@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mdnp.dataplane.steps import Step
 from mdnp.kernel import Actual, Failure, Kernel, Notice, Surroundings, Traffic
 from mdnp.kernel.linux import _batches, _Failures
+from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import KernelError, StoreUnavailable
 from mdnp.model.pool import PoolID
-from mdnp.store import Change, Known, Memory, Promises, Tenure
+from mdnp.store import Change, Known, Promises, Tenure
 from tests.faults.points import DONE, Faults, step_point
 
 INJECTED = "an injected fault"
