@@ -214,6 +214,7 @@ class NetworkDriver:
             if _agreed(joined) != _agreed(known):
                 await self._store.commit(Put(replace(joined, listed=known.listed)))
                 await self._converged(joined)
+                self._overlays.tell(joined)
 
     def _overlay_ids(self) -> list[NetworkID]:
         return [one.id for one in self._store.promises.networks.values() if one.options.mode is Mode.OVERLAY]
