@@ -149,7 +149,7 @@ def _by_one_command(scene: Scene) -> None:
 def _without_etcd(scene: Scene) -> None:
     scene.tell("etcd is stopped: containers talk, stop and start all the same")
     scene.cluster.etcd.stop()
-    scene.soon(1, "status", "etcd")
+    scene.soon(1, "status", "no etcd is of use")
     scene.pings(scene.a, "web", "10.50.77.7")
     scene.b.docker(f"run -d --name new --net=blue {_SLEEP}")
     scene.b.mdnp("status")
@@ -180,7 +180,7 @@ def _death(scene: Scene) -> None:
     scene.tell("db had a fixed address there. Its operator says that c will not come back, and db starts on a")
     said = scene.a.refused(f"run --rm --net=blue --ip={scene.address(2, 'job')} {IMAGE} true")
     scene.a.expect("mdnp host remove c" in said, "what to do is said")
-    scene.a.mdnp("host remove c")
+    scene.a.mdnp("host remove c --yes")
     scene.a.docker(f"run -d --name db --net=blue --ip=10.50.77.7 {_SLEEP}")
     scene.pings(scene.b, "new", "10.50.77.7")
 

@@ -5,7 +5,6 @@ import logging
 import platform
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from mdnp.cluster import Cluster
 from mdnp.cluster.access import Access, connect
@@ -68,9 +67,7 @@ class Locator:
         """Wait for it, but not for long: the start of the daemon waits for this."""
         if self._settings.host_address is not None:
             return
-        thread = self._begin()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.to_thread(thread.join, _LOOK_S), 2 * _LOOK_S)
+        await asyncio.to_thread(self._begin().join, _LOOK_S)
 
     def _begin(self) -> threading.Thread:
         if self._looking is None or not self._looking.is_alive():

@@ -5,7 +5,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import ssl
 import sys
 import time
@@ -20,7 +19,6 @@ import mdnp
 from mdnp import config, logs, tls
 from mdnp.admin import cluster as admin_cluster
 from mdnp.admin import page
-from mdnp.admin import routes as admin_routes
 from mdnp.admin.exposition import Exposition
 from mdnp.admin.glance import Glance
 from mdnp.admin.meter import Meter
@@ -36,12 +34,12 @@ from mdnp.driver.overlays import Overlays
 from mdnp.engine import Engine, EngineUnavailable, NetworkMaker
 from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
-from mdnp.http import BODY_LIMIT, Listener, Response
 from mdnp.ipam.driver import IpamDriver
 from mdnp.ipam.keeper import AddressKeeper
 from mdnp.kernel import Actual, Failure, Kernel
 from mdnp.kernel.claim import claim
 from mdnp.kernel.linux import LinuxKernel
+from mdnp.listeners import listen_admin, listen_plugin, listen_window
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
 from mdnp.member import Alone, News
@@ -56,23 +54,19 @@ from mdnp.recovery import recover
 from mdnp.store import Store, sqlite
 from mdnp.store.sqlite import SqliteStore
 from mdnp.systemd import Systemd
-from mdnp.wire import routes as wire_routes
 from mdnp.wire.calls import Calls
 from mdnp.wire.ipam import INTERFACE as IPAM_DRIVER
 from mdnp.wire.ipam import LOCAL_SPACE, IpamVerbs
 from mdnp.wire.network import INTERFACE as NETWORK_DRIVER
 from mdnp.wire.network import NetworkVerbs
 from mdnp.wire.routes import Routes
-from mdnp.wire.verbs import failure
 
 log = logging.getLogger(__name__)
 
 _DRAIN_S = 10.0
-_SOCKET_UNIT = "mdnp.socket"
 _RECOVERY_S = 2.0  # Docker may be waiting for us
 _ULA_BYTES = 5  # RFC 4193, 3.2.2: a random global id of 40 bits
 _CALL_BYTES = 3  # of a call's id: short enough to be read out
-_TOO_LARGE = f"the body is larger than {BODY_LIMIT} bytes"
 
 
 def serve(settings: Settings) -> None:
@@ -319,8 +313,8 @@ async def _run(
         version=mdnp.__version__,
     )
     looks = {"/metrics": exposition.answer, "/": page.answer, "/topology": glance.answer}
-    window = await _listen_window(settings, Window(looks))
-    admin = await _listen_admin(
+    window = await listen_window(settings, Window(looks))
+    admin = await listen_admin(
         settings,
         systemd.listener(settings.admin_socket),
         Admin(
@@ -341,7 +335,7 @@ async def _run(
         IPAM_DRIVER: IpamVerbs(ipam).verbs(),
     }
     # An engine that starts makes its firewall anew; it activates us at first use, after that.
-    plugin = await _listen_plugin(
+    plugin = await listen_plugin(
         settings,
         systemd,
         Calls(Routes(interfaces, activated=reconciler.doubt), measures, partial(secrets.token_hex, _CALL_BYTES)),
@@ -405,46 +399,3 @@ async def _supernets(settings: Settings, store: Store) -> tuple[Supernet, ...]:
 
 def _places(settings: Settings) -> tuple[object, ...]:
     return (settings.socket, *([settings.listen] if settings.listen else []))
-
-
-async def _listen_plugin(
-    settings: Settings, systemd: Systemd, calls: Calls, secured: ssl.SSLContext | None
-) -> list[Listener]:
-    """On the socket, and on TCP if asked; first there, since what fails there leaves no file behind."""
-
-    async def answer(_method: str, path: str, body: bytes) -> Response:
-        answered = await calls.answer(path, body)
-        return Response(answered.status, answered.body, wire_routes.CONTENT_TYPE)
-
-    too_large = failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, wire_routes.CONTENT_TYPE)
-    found = []
-    if settings.listen is not None and secured is not None:
-        inherited = systemd.tcp_listener(settings.listen)
-        found.append(await Listener.open_tcp(settings.listen, secured, answer, refusal, inherited))
-    inherited = systemd.listener(settings.socket, _SOCKET_UNIT)
-    return [*found, await Listener.open(settings.socket, answer, refusal, inherited)]
-
-
-async def _listen_admin(settings: Settings, inherited: socket.socket | None, admin: Admin) -> Listener:
-    async def answer(method: str, path: str, body: bytes) -> Response:
-        answered = await admin.answer(method, path, body)
-        return Response(answered.status, answered.body, answered.content_type, answered.headers)
-
-    too_large = admin_routes.failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, too_large.content_type)
-    return await Listener.open(settings.admin_socket, answer, refusal, inherited)
-
-
-async def _listen_window(settings: Settings, window: Window) -> Listener | None:
-    """On the loopback port, if one is asked for."""
-    if settings.metrics is None:
-        return None
-
-    async def answer(method: str, path: str, _body: bytes) -> Response:
-        answered = await window.answer(method, path)
-        return Response(answered.status, answered.body, answered.content_type, answered.headers)
-
-    too_large = admin_routes.failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, too_large.content_type)
-    return await Listener.open_loopback(settings.metrics.address, settings.metrics.port, answer, refusal)

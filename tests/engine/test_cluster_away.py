@@ -56,7 +56,7 @@ def _must_have_lost_nothing(stream: Stream) -> None:
 
 
 def _says_etcd_is_away(fleet: Fleet, number: int) -> bool:
-    return "etcd" in fleet[number].plugin.cli("status", check=False)
+    return "no etcd is of use" in fleet[number].plugin.cli("status", check=False)
 
 
 def _rows(node: Node) -> str:

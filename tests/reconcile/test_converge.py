@@ -865,3 +865,18 @@ async def test_a_place_that_two_had_stays_the_other_s_when_one_goes(world: World
 
     assert world.elements("open4") == ["element inet mdnp open4 { 10.1.0.2 . tcp . 80 }"]
     assert world.kept == world.planned
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_who_is_cancelled_while_there_is_something_to_do_ends(world: World, ticks: int) -> None:
+    running = asyncio.create_task(world.reconciler.run())
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    world.reconciler.doubt()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    running.cancel()
+
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()

@@ -71,7 +71,11 @@ def _trouble(standing: Standing) -> str:
 
 
 def hosts(standing: Standing) -> list[View]:
-    return [host(one, standing) for one in sorted(standing.hosts, key=lambda one: (one.host.name, one.host.id))]
+    return [host(one, standing) for one in _by_name(standing)]
+
+
+def _by_name(standing: Standing) -> list[KnownHost]:
+    return sorted(standing.hosts, key=lambda one: (one.host.name, one.host.id))
 
 
 def host(one: KnownHost, standing: Standing) -> View:
@@ -121,12 +125,11 @@ def find_host(standing: Standing, name: str) -> KnownHost:
 def declared(one: Declared, standing: Standing) -> View:
     """What each host made of a network of the whole cluster: made, removed, failed with the error, or pending."""
     subnets = one.network.subnets if one.network else ()
-    rows = sorted(standing.hosts, key=lambda known: (known.host.name, known.host.id))
     return {
         "name": one.name,
         "declared": one.network is not None,
         "subnets": [subnet.pool for subnet in subnets],
-        "hosts": [_outcome(known, one) for known in rows],
+        "hosts": [_outcome(known, one) for known in _by_name(standing)],
     }
 
 
@@ -160,7 +163,7 @@ def overlay(network: Network, outlook: Outlook, standing: Standing) -> View:
         return {}
     segment = segment_of(network)
     names = {one.host.id: one.host.name for one in standing.hosts}
-    members = [one.host for one in standing.hosts if segment in one.segments]
+    members = [one.host for one in _by_name(standing) if segment in one.segments]
     return {
         "vtep": str(outlook.vtep or ""),
         "udp_port": outlook.port,

@@ -51,7 +51,8 @@ class Declarer:
         """Until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._pause_s())
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wake.wait()
             except TimeoutError:
                 log.debug("looking for what was declared, unasked")
             self._wake.clear()

@@ -91,6 +91,7 @@ class Attendance:
         self._last: Seat | None = None  # which may still be ours
         self._entered = False  # our networks have what a new member must give them
         self.vtep = vtep
+        council.view.set_vtep(vtep)
 
     @property
     def host(self) -> Host:
@@ -165,7 +166,8 @@ class Attendance:
             return
         await self._memory.commit(Fact(VTEP, str(found)))
         self.vtep = found
-        self._follower.tell(News(segments=frozenset(self._council.view.members)))
+        segments = News(segments=frozenset(self._council.view.members))
+        self._follower.tell(self._council.view.set_vtep(found) | segments)
 
     async def _take_seat(self) -> None:
         """Errors: Refused when another host is in our place, Lapsed when it was changed just now."""
@@ -270,22 +272,19 @@ class Attendance:
 
 
 async def _together(*runs: Coroutine[Any, Any, None]) -> None:
-    """Run all until one fails; its error."""
+    """
+    Run all until one fails; its error. No TaskGroup: the one of 3.11 forgets that it is cancelled itself when one of
+    its tasks fails meanwhile.
+    """
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
-        async with asyncio.TaskGroup() as group:
-            for run in runs:
-                group.create_task(run)
-    except BaseExceptionGroup as failed:
-        ours, others = failed.split(MdnpError)
-        if others is not None or ours is None:
-            raise
-        raise _first(ours) from None
-
-
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 def _now() -> float:

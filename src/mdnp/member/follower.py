@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -74,13 +75,17 @@ class Follower:
         self._clock = clock
         self._past = Past()
         self._follows = False  # the view is what stood in etcd at its revision
-        self.epoch_revision = 0
+        self._epoch = Entry(b"", 0)
         self._unwritten: dict[str, Entry | None] = {}
         self._dirty = asyncio.Event()
 
     @property
     def epoch(self) -> int:
         return self._past.number
+
+    @property
+    def epoch_revision(self) -> int:
+        return self._epoch.revision
 
     async def load(self) -> None:
         """What was written down last."""
@@ -133,7 +138,7 @@ class Follower:
         """We are another host from now on, to whom all that we knew is as before."""
         before, entries = self._council.view, self._council.view.entries()
         view = self._council.view = View(me)
-        news = view.replace(entries, before.epoch)
+        news = view.set_vtep(before.vtep) | view.replace(entries, before.epoch)
         self._follows = False
         self._dirty.set()
         self.tell(news | News(frozenset(before.remotes), frozenset(before.members)))
@@ -176,7 +181,7 @@ class Follower:
         found = await self._council.cluster.snapshot(EPOCH)
         entry = found.entries.get(EPOCH)
         same = found.cluster == self._past.cluster and found.revision >= self._council.revision
-        return same and entry is not None and entry.revision == self.epoch_revision
+        return same and entry == self._epoch
 
     async def _take_snapshot(self) -> bool:
         """False: something had to be put right first, look again."""
@@ -184,10 +189,7 @@ class Follower:
         _check_format(snapshot)
         found = decoded(EPOCH, snapshot.entries[EPOCH].value) if EPOCH in snapshot.entries else None
         epoch = found if isinstance(found, EpochRow) else None
-        view = self._council.view
-        # Revisions are of one epoch's data.
-        went_back = view.epoch == self._past.number and view.went_back(snapshot.entries)
-        if epoch is None or not goes_on(epoch, self._past, snapshot.cluster, snapshot.revision, went_back=went_back):
+        if epoch is None or not self._fits(epoch, snapshot):
             await self._begin_epoch(snapshot, epoch)
             return False
         if self._past.number and epoch != self._past.epoch:
@@ -195,12 +197,20 @@ class Follower:
             self._past = Past(epoch.number, epoch.cluster)
             return False
         self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
-        self.epoch_revision = snapshot.entries[EPOCH].revision
-        news = view.replace(snapshot.entries, epoch.number)
+        self._epoch = snapshot.entries[EPOCH]
+        news = self._council.view.replace(snapshot.entries, epoch.number)
         self._council.follow(snapshot.revision)
         self._dirty.set()
         self.tell(news)
         return True
+
+    def _fits(self, found: EpochRow, snapshot: Snapshot) -> bool:
+        view, past = self._council.view, self._past
+        # Revisions are of one epoch's data.
+        same = view.epoch == past.number
+        seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
+        went_back = same and view.went_back(snapshot.entries)
+        return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
         """The first one wins, and then it is everybody's."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mdnp.cluster import Change, Delete, Put, Unchanged
+from mdnp.cluster import HEARTBEAT_S, Change, Delete, Put, Unchanged
 from mdnp.member import About, told
 from mdnp.member.claims import Claims
 from mdnp.member.records import (
@@ -153,11 +153,16 @@ class Teller:
         return {one: entry.value for one in keys if (entry := view.entry(one)) is not None}
 
     async def _commit(self, changes: Sequence[Change]) -> None:
-        """Rows that only we write; returns when the view has them. Errors: Lapsed when we are not who writes them."""
+        """
+        Rows that only we write; returns when the view has them, or will have them later. Errors: Lapsed when we are not
+        who writes them.
+        """
         revision = await self._council.commit([], changes)
         if revision is None:
             raise Lapsed("another one has our seat, or the epoch changed")
-        await self._council.reached(revision)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_S):
+                await self._council.reached(revision)
 
     async def _join(self, wanted: Segment) -> Segment:
         self._council.seated()

@@ -65,6 +65,7 @@ class View:
     def __init__(self, me: HostID) -> None:
         self.me = me
         self.epoch = 0  # of the data, as told by `replace`
+        self.vtep: IPAddress | None = None  # our own, by `set_vtep`
         self.hosts: dict[HostID, HostRow] = {}
         self.alive: dict[HostID, AliveRow] = {}
         self.removed: set[HostID] = set()
@@ -176,6 +177,13 @@ class View:
         """These hosts are withdrawn: nothing is sent to them."""
         changed, self._gone = self._gone ^ gone, gone
         for host in changed:
+            self._show(host)
+        return self._changed.taken()
+
+    def set_vtep(self, vtep: IPAddress | None) -> News:
+        """Our own: nothing is sent to who says that it has it too."""
+        self.vtep = vtep
+        for host in self.hosts:
             self._show(host)
         return self._changed.taken()
 
@@ -352,6 +360,7 @@ class View:
         """Show what a host tells, or withdraw it, by what is known of the host."""
         hidden = host == self.me or host in self.removed or host in self._gone or host not in self.hosts
         vtep = None if hidden else self.hosts[host].vtep
+        vtep = None if vtep == self.vtep else vtep
         if vtep == self._vteps.get(host):
             return
         if vtep is None:
@@ -374,7 +383,7 @@ class View:
     def _shared_vteps(self) -> list[Remark]:
         by_vtep: dict[IPAddress, list[HostID]] = {}
         for host, row in self.hosts.items():
-            if host == self.me or host in self._vteps:
+            if host not in self.removed and host not in self._gone:
                 by_vtep.setdefault(row.vtep, []).append(host)
         return [
             Remark(About.HOST, f"VTEP {vtep} is that of several hosts, {', '.join(map(self.called, sorted(hosts)))}")
