@@ -146,8 +146,8 @@ async def test_a_published_port_is_reached_from_everywhere_but_from_other_hosts_
             assert await asks(client, listener, ip_address("192.0.2.1"), port=8080) == seen
         assert await asks(near.namespace, listener, ip_address("192.0.2.1"), port=8080) == gateway
         assert await asks(far.namespace, listener, ip_address("192.0.2.1"), port=8080) == "192.0.2.2"
-        for address, seen in (("192.0.2.1", "192.0.2.1"), ("10.50.0.21", "10.50.0.21"), ("127.0.0.1", "10.50.0.21")):
-            assert await asks(one.namespace, listener, ip_address(address), port=8080) == seen
+        for address in ("192.0.2.1", "10.50.0.21", "127.0.0.1"):
+            assert await asks(one.namespace, listener, ip_address(address), port=8080) == "10.50.0.21"
         for client in (*inside.values(), other.namespace):
             assert await asks(client, listener, one.own(4), port=8080) == gateway
         loopback = ip_address("127.0.0.1")
