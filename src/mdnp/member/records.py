@@ -38,10 +38,14 @@ class FormatRow:
 
 @dataclass(frozen=True)
 class EpochRow:
-    """Another number, or another id of the etcd cluster: data was lost or restored."""
+    """
+    The data of this etcd cluster since its first host, or since data was lost or restored. `drawn` tells it from one of
+    the same number that other hosts began: what happened between may be lost too.
+    """
 
     number: int
     cluster: int
+    drawn: str
 
 
 @dataclass(frozen=True)

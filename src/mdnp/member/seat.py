@@ -13,7 +13,11 @@ from mdnp.model.host import HostID
 
 
 class Lapsed(ClusterUnavailable):
-    """Our seat is not ours any more, or may not be: look at everything again."""
+    """Our seat is not ours any more, or may not be: take it again."""
+
+
+class Doubted(Lapsed):
+    """Somebody wrote what we did not see: look at everything again."""
 
 
 @dataclass(frozen=True)
