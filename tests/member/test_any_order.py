@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mdnp.cluster import Entry
 from mdnp.member import About
-from mdnp.member.records import BLOCKS, BlockRow, decode, host_of
+from mdnp.member.records import BLOCKS, decode, host_of
+from mdnp.member.rows import BlockRow
 from mdnp.model.errors import MdnpError
 from mdnp.model.host import HostID
 from mdnp.model.identity import NetworkID

@@ -18,13 +18,13 @@ from mdnp.member.records import (
     REMOVED,
     SEGMENTS,
     VNIS,
-    AliveRow,
     alive_key,
     decoded,
     host_of,
     removed_key,
     value,
 )
+from mdnp.member.rows import AliveRow
 from mdnp.member.seat import Council, Doubted, Lapsed, Seat
 from mdnp.member.teller import Teller
 from mdnp.member.vigil import Vigil

@@ -7,7 +7,7 @@ epoch. Who sees that first begins another epoch, and for that each host tells ag
 
 from dataclasses import dataclass
 
-from mdnp.member.records import EpochRow
+from mdnp.member.rows import EpochRow
 
 
 @dataclass(frozen=True)

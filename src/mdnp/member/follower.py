@@ -11,23 +11,8 @@ import msgspec
 from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
 from mdnp.member import About, News
 from mdnp.member.epochs import Past, goes_on, next_epoch
-from mdnp.member.records import (
-    EPOCH,
-    FORMAT,
-    ROOT,
-    VERSION,
-    AliveRow,
-    EpochRow,
-    FormatRow,
-    NetworkRow,
-    RemovedRow,
-    SegmentRow,
-    VniRow,
-    decoded,
-    removed_key,
-    value,
-    vni_key,
-)
+from mdnp.member.records import EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
+from mdnp.member.rows import AliveRow, EpochRow, FormatRow, NetworkRow, RemovedRow, SegmentRow, VniRow
 from mdnp.member.seat import Council, Lapsed
 from mdnp.member.view import View
 from mdnp.member.vigil import Vigil

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mdnp.cluster import LIMIT_S, Change, Cluster, ClusterUnavailable, Unchanged
 from mdnp.member import About, Remark
-from mdnp.member.records import EPOCH, Row, alive_key, decoded, removed_key
+from mdnp.member.records import EPOCH, alive_key, decoded, removed_key
+from mdnp.member.rows import Row
 from mdnp.member.view import View
 from mdnp.model.host import HostID
 

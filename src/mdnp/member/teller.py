@@ -9,23 +9,8 @@ from dataclasses import dataclass, replace
 from mdnp.cluster import HEARTBEAT_S, Change, Delete, Put, Unchanged
 from mdnp.member import About, told
 from mdnp.member.claims import Claims
-from mdnp.member.records import (
-    SEGMENTS,
-    VNIS,
-    DoneRow,
-    HostRow,
-    MemberRow,
-    Row,
-    SegmentRow,
-    VniRow,
-    decoded,
-    host_key,
-    key,
-    members_prefix,
-    segment_key,
-    value,
-    vni_key,
-)
+from mdnp.member.records import SEGMENTS, VNIS, decoded, host_key, key, members_prefix, segment_key, value, vni_key
+from mdnp.member.rows import DoneRow, HostRow, MemberRow, Row, SegmentRow, VniRow
 from mdnp.member.seat import Council, Doubted, within_limit
 from mdnp.member.segments import check_agreement, check_overlap, choose_vni
 from mdnp.model.errors import Conflict, StoreUnavailable
