@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from mdnp.cluster import Entry, Event
 from mdnp.member import About, DeclaredNetwork, KnownSegment, News, Remark
-from mdnp.member.records import (
-    ALIVE,
-    REMOVED,
+from mdnp.member.records import ALIVE, REMOVED, Undecodable, decode, host_key, host_of, removed_key
+from mdnp.member.remotes import Contest, Remotes
+from mdnp.member.rows import (
     AliveRow,
     BlockRow,
     DoneRow,
@@ -25,14 +25,8 @@ from mdnp.member.records import (
     RemovedRow,
     Row,
     SegmentRow,
-    Undecodable,
     VniRow,
-    decode,
-    host_key,
-    host_of,
-    removed_key,
 )
-from mdnp.member.remotes import Contest, Remotes
 from mdnp.model.host import HostID
 from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.segment import RemoteEndpoint, RemoteID, Segment, SegmentID
