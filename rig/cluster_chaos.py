@@ -197,16 +197,22 @@ class ClusterChaos:
         quiets = [Quiet(node.engine, node.plugin) for node in self.cluster]
         tell("# quiet: what is lost is started anew, what Docker forgot is collected")
         at_once(lambda quiet: quiet.calm(), quiets)
-        try:
-            until(lambda: not truth.faults(self.cluster), "", _QUIET_S)
-        except RigError:
-            must(False, "\n".join(truth.faults(self.cluster)))
+        _soon(lambda: truth.faults(self.cluster))
         at_once(lambda quiet: quiet.check(), quiets)
         silent = truth.silent_pairs(self.cluster)
         must(not silent, f"not answered: {silent}")
         tell("# all hosts agree, and all containers reach each other")
         self.cluster.each(lambda node: node.plugin.attempt("network", "rm", _SHARED))
         at_once(lambda quiet: quiet.remove_all(), quiets)
+        _soon(lambda: truth.left(self.cluster))
+
+
+def _soon(faults: Callable[[], list[str]]) -> None:
+    """Wait until there is no fault. Untrue names those that stay."""
+    try:
+        until(lambda: not faults(), "", _QUIET_S)
+    except RigError:
+        must(False, "\n".join(faults()))
 
 
 def _create_networks(node: Node) -> None:
