@@ -190,7 +190,7 @@ def _death(scene: Scene) -> None:
 
     scene.tell("db had a fixed address there. Its operator says that c will not come back, and db starts on a")
     said = scene.a.refused(f"run --rm --net=blue --ip={scene.address(2, 'job')} {IMAGE} true")
-    scene.a.expect("mdnp host remove c" in said, "what to do is said")
+    scene.a.expect("host c" in said and "mdnp host remove" in said, "what to do is said")
     scene.a.mdnp("host remove c --yes")
     scene.a.docker(f"run -d --name db --net=blue --ip=10.50.77.7 {_SLEEP}")
     scene.pings(scene.b, "new", "10.50.77.7")
