@@ -197,7 +197,7 @@ class Follower:
         # Revisions are of one epoch's data.
         same = view.epoch == past.number
         seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
-        went_back = same and view.went_back(snapshot.entries)
+        went_back = same and view.went_back(snapshot.entries, seen.revision)
         return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
