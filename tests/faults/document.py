@@ -18,10 +18,9 @@ of every verb. For each verb, each point that it reaches, each time that it does
 a story is told up to that call and the fault is put in. Then Docker does what an engine does after such a failure,
 the user does once more what failed, and in the end everything is removed.
 
-Faults: **fail** (once: the store cannot write, the kernel refuses a step, etcd cannot be asked, the connection breaks),
-**keep-failing** (from there on until the call has been answered), **kill** (SIGKILL of the daemon, which is then started
-again).
-Besides, where a verb undoes what it had begun, the daemon is killed at each point of that. From the end of one thing
+Faults: **fail** (once: the store cannot write, the kernel refuses a step, etcd cannot be asked, the connection
+breaks), **keep-failing** (from there on until the call has been answered), **kill** (SIGKILL of the daemon, which is
+then started again). Besides, where a verb undoes what it had begun, the daemon is killed at each point of that. From the end of one thing
 to the beginning of the next nothing is touched: of two such points `make test` kills at the second; with FAULTS=all
 in the environment at both.
 
