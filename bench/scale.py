@@ -159,7 +159,7 @@ class _Site:
             "a container attaches, known to all hosts, p99": ("ms", everywhere[1]),
             "another host's container, in the kernel, p50": ("ms", here[0]),
             "another host's container, in the kernel, p99": ("ms", here[1]),
-            "calls to etcd for one attach": ("", round(calls, 2)),
+            "calls to etcd to attach and detach": ("", round(calls, 2)),
         }
 
     async def _attach(self) -> float:
