@@ -34,7 +34,7 @@ from tests.overlays import Told, a_remote, an_overlay
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 PORT = 4789
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Namespace:
