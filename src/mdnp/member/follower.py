@@ -11,23 +11,8 @@ import msgspec
 from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
 from mdnp.member import About, News
 from mdnp.member.epochs import Past, goes_on, next_epoch
-from mdnp.member.records import (
-    EPOCH,
-    FORMAT,
-    ROOT,
-    VERSION,
-    AliveRow,
-    EpochRow,
-    FormatRow,
-    NetworkRow,
-    RemovedRow,
-    SegmentRow,
-    VniRow,
-    decoded,
-    removed_key,
-    value,
-    vni_key,
-)
+from mdnp.member.records import EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
+from mdnp.member.rows import AliveRow, EpochRow, FormatRow, NetworkRow, RemovedRow, SegmentRow, VniRow
 from mdnp.member.seat import Council, Lapsed
 from mdnp.member.view import View
 from mdnp.member.vigil import Vigil
@@ -58,21 +43,24 @@ class Memory(Store, Mirror, Protocol):
 
 
 class Follower:
-    """`changed` is told what of the outlook changed; `clock` gives seconds since the epoch."""
+    """`changed` is told what of the outlook changed; `clock` gives seconds since 1970; `draw` gives random names."""
 
     def __init__(
         self,
         council: Council,
         memory: Memory,
         vigil: Vigil,
+        *,
         changed: Callable[[News], None],
         clock: Callable[[], float],
+        draw: Callable[[], str],
     ) -> None:
         self._council = council
         self._memory = memory
         self._vigil = vigil
         self._changed = changed
         self._clock = clock
+        self._draw = draw
         self._past = Past()
         self._follows = False  # the view is what stood in etcd at its revision
         self._epoch = Entry(b"", 0)
@@ -171,7 +159,7 @@ class Follower:
                 self._unwritten = {
                     key: entry for key, entry in self._unwritten.items() if some.get(key, 0) is not entry
                 }
-            past = Past(self._past.number, self._past.cluster, self._council.revision)
+            past = replace(self._past, revision=self._council.revision)
             await self._memory.commit(Fact(_FACT, msgspec.json.encode(past).decode()))
         except StoreUnavailable as error:
             log.warning("what other hosts told will be written down later: %s", error)
@@ -194,9 +182,9 @@ class Follower:
             return False
         if self._past.number and epoch != self._past.epoch:
             await self._restore(snapshot.entries)
-            self._past = Past(epoch.number, epoch.cluster)
+            self._past = Past(epoch.number, epoch.cluster, epoch.drawn)
             return False
-        self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
+        self._past = Past(epoch.number, epoch.cluster, epoch.drawn, snapshot.revision)
         self._epoch = snapshot.entries[EPOCH]
         news = self._council.view.replace(snapshot.entries, epoch.number)
         self._council.follow(snapshot.revision)
@@ -209,12 +197,12 @@ class Follower:
         # Revisions are of one epoch's data.
         same = view.epoch == past.number
         seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
-        went_back = same and view.went_back(snapshot.entries)
+        went_back = same and view.went_back(snapshot.entries, seen.revision)
         return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
         """The first one wins, and then it is everybody's."""
-        epoch = next_epoch(found, self._past, snapshot.cluster)
+        epoch = next_epoch(found, self._past, snapshot.cluster, self._draw())
         if self._past.number:
             log.critical("etcd's data was lost or restored: epoch %d begins, and each host tells anew", epoch.number)
         before = [Unchanged(key, _revision(snapshot.entries, key)) for key in (EPOCH, FORMAT)]
