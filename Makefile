@@ -57,7 +57,7 @@ man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the d
 	@PYTHONPATH=. $(BIN)/python -m tools.manual
 
 protos:  ## make src/mdnp/cluster/rpc_pb2.py of rpc.proto (needs uv)
-	cd src && uv run -q --no-project --with grpcio-tools python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+	cd src && uv run -q --no-project --with 'grpcio-tools<1.86' python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
 		mdnp/cluster/rpc.proto
 
 pins:  ## resolve requirements/*.txt anew (needs uv)

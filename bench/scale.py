@@ -124,8 +124,9 @@ class _Site:
             self._crowds.append(await _Crowd.start(self._etcd, first))
         await _applied(self._member, size)
         grown = time.monotonic() - start
+        await self._attach()  # once that is known to all, everything before it is
         return {
-            "the hosts enter, and a daemon knows all": ("s", round(grown, 1)),
+            "the hosts enter, and a daemon's kernel has their rows": ("s", round(grown, 1)),
             **await self._idle(),
             **await self._changes(),
             **await self._newcomer(size),
@@ -158,7 +159,7 @@ class _Site:
             "a container attaches, known to all hosts, p99": ("ms", everywhere[1]),
             "another host's container, in the kernel, p50": ("ms", here[0]),
             "another host's container, in the kernel, p99": ("ms", here[1]),
-            "calls to etcd for one attach": ("", round(calls, 2)),
+            "calls to etcd to attach and detach": ("", round(calls, 2)),
         }
 
     async def _attach(self) -> float:

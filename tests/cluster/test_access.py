@@ -1,6 +1,7 @@
 """Files that cannot be used are named before anybody is asked."""
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mdnp.install.certificates import Paths
 from mdnp.model.errors import InvalidParameter
 from mdnp.model.etcd_url import EtcdURL
 from mdnp.model.tcp_address import TcpAddress
+from rig.command import run
 
 URL = EtcdURL("127.0.0.1", 2379, tls=True)
 
@@ -102,6 +104,21 @@ def test_secrets_that_others_may_read_are_told(
         read_material(Access(cert=keys.client.cert, key=copied(keys.client.key)))
 
     assert [one.split(" ")[0] for one in caplog.messages] == ["etcd_password_file", "etcd_key"]
+
+
+def test_a_host_that_is_in_no_cluster_loads_no_grpc() -> None:
+    loaded = "import sys, mdnp.daemon, mdnp.cluster.access; print({'grpc', 'google.protobuf'} & set(sys.modules))"
+
+    assert run([sys.executable, "-c", loaded]).out == "set()\n"
+
+
+def test_without_grpc_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mdnp.cluster.etcd", "mdnp.cluster.servers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+
+    with pytest.raises(InvalidParameter, match=r"has grpc is not installed: pip install 'mdnp\[cluster\]'"):
+        connect([URL], Access())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: ipv4:1
             "its name cannot be looked up: address lookup failed: Could not contact DNS",
         ),
         (
-            f"{NO_CONNECTION}Tls handshake failed: OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK",
+            f"{NO_CONNECTION}OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK",
             "its certificate is not accepted: certificate has expired (is it of etcd_ca?)",
         ),
         ("etcdserver: no leader", "no leader: "),

@@ -14,12 +14,13 @@ from mdnp.member.session import Local, Member
 from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.errors import MdnpError, StoreUnavailable
+from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC, derived_mac
 from mdnp.model.network import IPAddress, IPNetwork, Network, Subnet
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.pool import PoolID
-from mdnp.model.segment import Block, RemoteEndpoint, Segment, SegmentID, segment_id, segment_of
+from mdnp.model.segment import Block, RemoteEndpoint, Segment, SegmentID, segment_id
 from mdnp.store import Change as StoreChange
 from mdnp.store import Drop, Fact, Known, Promises, Put, Tenure
 
@@ -217,7 +218,7 @@ class Addresses:
         for block in self._notebook.blocks.values():
             if block.pool != pool:
                 continue
-            for number in range(2, 200):
+            for number in range(2, min(200, block.network.num_addresses - 1)):
                 one = block.network.network_address + number
                 if (pool, one) not in self.held and (pool, one) not in self.kept:
                     return one
@@ -281,8 +282,15 @@ class Machine:
         return self._task is not None
 
     @property
-    def id(self) -> str:
-        return self.notebook.facts["host_id"]
+    def id(self) -> HostID:
+        return HostID(self.notebook.facts["host_id"])
+
+    @property
+    def known(self) -> set[HostID]:
+        """The hosts that we know of, if etcd were lost now, by memory or from what was written down."""
+        if self.runs:
+            return {one.host.id for one in self.member.standing().hosts}
+        return {HostID(key.rpartition("/")[2]) for key in self.notebook.rows if "/hosts/" in key}
 
     @property
     def trouble(self) -> str:
@@ -367,6 +375,18 @@ class Machine:
         self.member.tell()
         return endpoint
 
+    async def give_back(self, index: int) -> None:
+        """One of our blocks, if nothing of it is held or kept for another."""
+        places = {*self.addresses.held, *self.addresses.kept}
+        unused = [
+            one
+            for one in self.notebook.blocks.values()
+            if not any(pool == one.pool and address in one.network for pool, address in places)
+        ]
+        if unused:
+            await self.notebook.commit(Drop(unused[index % len(unused)]))
+            self.member.tell()
+
     async def detach(self, endpoint: Endpoint) -> None:
         await self.notebook.commit(Drop(endpoint))
         network = self.notebook.networks[endpoint.network_id]
@@ -419,6 +439,19 @@ async def lab(hosts: int = 0) -> AsyncIterator[Lab]:
         await made.close()
 
 
+@asynccontextmanager
+async def blue(hosts: int, *, endpoints: int = 1) -> AsyncIterator[Lab]:
+    """A lab whose hosts have a network of one segment, and containers on it."""
+    async with lab() as made:
+        for _ in range(hosts):
+            machine = await made.add()
+            await machine.network()
+            for _ in range(endpoints):
+                await machine.attach()
+        await quiet()
+        yield made
+
+
 async def quiet(seconds: float = 3) -> None:
     """Let so much time pass."""
     await asyncio.sleep(seconds)
@@ -431,6 +464,3 @@ def _gateway(pool: str) -> str:
 
 def _shown(remote: RemoteEndpoint) -> str:
     return f"{remote.addresses[0]} on {remote.vtep}"
-
-
-__all__ = ["BLUE", "LEASE_S", "POOL", "Lab", "Line", "Machine", "Notebook", "Wanted", "lab", "quiet", "segment_of"]

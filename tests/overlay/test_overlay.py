@@ -13,7 +13,8 @@ from mdnp.dataplane import naming
 from mdnp.model.network import IPAddress
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.port import Protocol, Publication
-from tests.overlay.fabric import Container, Fabric, Namespace, asks, eventually, fabric, listening, reaches
+from tests.overlay.fabric import Container, Fabric, Host, Namespace, asks, eventually, fabric, listening, reaches
+from tests.overlays import a_remote
 from tests.world import a_port
 
 pytestmark = pytest.mark.root
@@ -145,8 +146,8 @@ async def test_a_published_port_is_reached_from_everywhere_but_from_other_hosts_
             assert await asks(client, listener, ip_address("192.0.2.1"), port=8080) == seen
         assert await asks(near.namespace, listener, ip_address("192.0.2.1"), port=8080) == gateway
         assert await asks(far.namespace, listener, ip_address("192.0.2.1"), port=8080) == "192.0.2.2"
-        for address, seen in (("192.0.2.1", "192.0.2.1"), ("10.50.0.21", "10.50.0.21"), ("127.0.0.1", "10.50.0.21")):
-            assert await asks(one.namespace, listener, ip_address(address), port=8080) == seen
+        for address in ("192.0.2.1", "10.50.0.21", "127.0.0.1"):
+            assert await asks(one.namespace, listener, ip_address(address), port=8080) == "10.50.0.21"
         for client in (*inside.values(), other.namespace):
             assert await asks(client, listener, one.own(4), port=8080) == gateway
         loopback = ip_address("127.0.0.1")
@@ -394,3 +395,39 @@ async def test_what_the_kernel_tells_of_is_mended_at_once(damage: str) -> None:
             await asyncio.gather(running, return_exceptions=True)
         await host.reconciler.repair()
         await host.in_sync()
+
+
+MANY = 5000
+
+
+async def test_thousands_of_remotes_are_made_and_go_and_one_more_costs_as_one() -> None:
+    async with fabric(hosts=1) as made:
+        [host] = made.hosts
+        await made.join(host)
+        addresses = [(f"10.50.{100 + one // 250}.{1 + one % 250}", f"fd50::9:{one:x}") for one in range(MANY)]
+        remotes = [a_remote(f"{one:x}", *pair) for one, pair in enumerate(addresses)]
+        running = asyncio.create_task(host.reconciler.run())
+        try:
+            host.reconciler.changed(host.outlook.tell(*remotes))
+            await eventually(lambda: _rows(host) == (MANY, MANY, 2 * MANY))
+            await host.in_sync()
+
+            [container] = [await made.start(host, 10)]
+            outcome = await host.converge(*host.outlook.tell(a_remote("one", "10.50.3.3", "fd50::3")))
+            assert len(outcome.steps) == 4
+
+            host.reconciler.changed(host.outlook.withdraw(*remotes))
+            await eventually(lambda: _rows(host) == (1, 1, 2))
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        await host.in_sync()
+        assert await reaches(host.namespace, container.namespace, container.address(4))
+
+
+def _rows(host: Host) -> tuple[int, int, int]:
+    """Of the tunnel, of its bridge, and neighbours, but those for all."""
+    fdb = host.namespace.run(f"bridge fdb show dev {naming.tunnel(host.network)}").splitlines()
+    of_one = [line for line in fdb if not line.startswith("00:00:00:00:00:00")]
+    neighbours = host.namespace.run(f"ip neigh show dev {naming.bridge(host.network)} nud permanent").splitlines()
+    return sum(" self " in line for line in of_one), sum(" static" in line for line in of_one), len(neighbours)

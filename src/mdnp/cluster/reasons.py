@@ -6,7 +6,7 @@ from dataclasses import dataclass
 # etcd's texts are part of its interface (api/v3rpc/rpctypes/error.go), gRPC's are not: the unknown is shown as it is.
 LEASE_GONE = "requested lease not found"
 COMPACTED = "required revision has been compacted"
-DENIED = "permission denied"
+_DENIED = "permission denied"
 _NO_LEADER = "etcdserver: no leader"
 _NO_CONNECTION = "failed to connect to all addresses"
 _NO_NAME = "errors resolving"
@@ -33,7 +33,7 @@ _WORDS = (
     (_NO_LEADER, "no leader: most members of its cluster are down, or it is cut off from them"),
     ("user name is empty", "it asks for a user: set etcd_user and etcd_password_file, or show a user's etcd_cert"),
     ("invalid user ID or password", "wrong user or password (etcd_user, etcd_password_file)"),
-    (DENIED, "permission denied: the role of our user needs readwrite for the prefix /mdnp/"),
+    (_DENIED, "permission denied: the role of our user needs readwrite for the prefix /mdnp/"),
     ("database space exceeded", "its database is full: compact and defragment it, then `etcdctl alarm disarm`"),
     ("request timed out", "it could not do it in time: is its disk slow, or another member away?"),
 )
@@ -49,7 +49,9 @@ class Fault:
     @property
     def not_done(self) -> bool:
         """Whether the server did nothing for sure, so that another may be asked to change something."""
-        return self.said.startswith((_NO_CONNECTION, _NO_NAME)) or any(one in self.said for one in (_NO_LEADER, DENIED))
+        return self.said.startswith((_NO_CONNECTION, _NO_NAME)) or any(
+            one in self.said for one in (_NO_LEADER, _DENIED)
+        )
 
     @property
     def is_answer(self) -> bool:
@@ -58,8 +60,8 @@ class Fault:
 
     @property
     def asks_who(self) -> bool:
-        """Whether another token may help. Of a watch without a good one, etcd 3.4 says only that it is denied."""
-        return any(one in self.said for one in _STALE) or (self.code == CANCELED and DENIED in self.said)
+        """Whether another token may help."""
+        return any(one in self.said for one in _STALE)
 
 
 CANCELED = "CANCELED"  # a watch that etcd ends, which is none of gRPC's codes

@@ -57,6 +57,7 @@ from mdnp.kernel import (
 from mdnp.kernel.flows import Flows
 from mdnp.kernel.notices import Notices
 from mdnp.kernel.ports import Ports
+from mdnp.kernel.rows import Rows
 from mdnp.kernel.tables import Tables
 from mdnp.kernel.wires import Wires
 from mdnp.model.errors import InUse, KernelError
@@ -76,6 +77,7 @@ class LinuxKernel:
         self._reaper = ThreadPoolExecutor(1, "mdnp-reaper")
         self._local = threading.local()
         self._wires = Wires(lambda: self._netlink)
+        self._rows = Rows()
         self._tables = Tables()
         self._flows = Flows()
         self._ports = Ports(fds)
@@ -155,7 +157,7 @@ class LinuxKernel:
             *sysctl.observe(ours),
             *tables.objects,
             *self._ports.held,
-            *_others(found, names),
+            *self._others(found, names),
         ]
         return Actual(
             {one.key: one for one in seen},
@@ -165,6 +167,14 @@ class LinuxKernel:
             uplinks=surroundings.uplinks(found, ways),
             dropped=_dropped(tables.counted),
         )
+
+    def _others(self, found: list[links.Row], names: Mapping[int, str]) -> list[Seen]:
+        """What leads to other hosts, if anything does."""
+        ours = [row for row in found if row.group == GROUP]
+        below = {row.index: row.name for row in ours if row.kind == "vxlan"}
+        bridges = {row.index: row.name for row in ours if row.kind == "bridge"}
+        has_own_ends = any(row.name.startswith(OWN_END_PREFIX) for row in ours)
+        return [*self._rows.observe(below, bridges), *routes.observe(names, has_own_ends=has_own_ends)]
 
     def _surroundings(self) -> Surroundings:
         try:
@@ -298,15 +308,6 @@ class _Failures:
 def _dropped(counted: Mapping[tuple[str, ...], int]) -> dict[str, int]:
     """The counters of the set `guarded`, by host end."""
     return {key[3].strip('"'): count for key, count in counted.items() if key[2] == "guarded"}
-
-
-def _others(found: list[links.Row], names: Mapping[int, str]) -> list[Seen]:
-    """What leads to other hosts, if anything does."""
-    ours = [row for row in found if row.group == GROUP]
-    below = {row.index: row.name for row in ours if row.kind == "vxlan"}
-    bridges = {row.index: row.name for row in ours if row.kind == "bridge"}
-    has_own_ends = any(row.name.startswith(OWN_END_PREFIX) for row in ours)
-    return [*rows.observe(below, bridges), *routes.observe(names, has_own_ends=has_own_ends)]
 
 
 def _batches(steps: Sequence[Step]) -> Iterator[list[Step]]:

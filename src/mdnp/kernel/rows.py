@@ -7,7 +7,7 @@ Of a tunnel's tables all is ours, as the link is. Of the neighbours on its bridg
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
 from mdnp.dataplane.naming import ROUTE_PROTOCOL, TUNNEL_PREFIX
@@ -26,34 +26,68 @@ NTF_SELF, NTF_MASTER = 0x02, 0x04
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _ELSEWHERE = {NDA_PORT, NDA_VNI, NDA_IFINDEX}  # to another port, VNI or by another link than the tunnel's own
 _WANTED = frozenset({NDA_DST, NDA_LLADDR, NDA_PROTOCOL, *_ELSEWHERE})
+_NDA_CACHEINFO = 3
+_HEAD = struct.Struct("=HH")  # nlattr: length, type
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 Row = Fdb | Neigh
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
-def observe(tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]:
-    """Of tunnels and the bridges below them, by their indexes; without any nothing is asked. Errors: KernelError."""
-    if not tunnels:
-        return []
-    try:
-        rows = [row for index, name in tunnels.items() for row in _fdb(index, name)]
-        return [*rows, *(row for family in _FAMILIES for row in _neighbours(family, bridges))]
-    except OSError as error:
-        raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
+class Rows:
+    """Rows that were seen, so that a look at what is as it was makes nothing anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Row] = {}
+
+    def observe(self, tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]:
+        """
+        Of tunnels and of bridges, by their indexes; without any nothing is asked. A tunnel may be gone of whose bridge
+        the neighbours stand. Errors: KernelError.
+        """
+        known, self._known = self._known, {}
+        try:
+            bodies = [
+                *(body for index in tunnels for body in _dump(socket.AF_BRIDGE, index)),
+                *(body for family in _FAMILIES if bridges for body in _dump(family)),
+            ]
+        except OSError as error:
+            raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
+        return list(self._read(bodies, tunnels, bridges, known))
+
+    def _read(
+        self,
+        bodies: Iterable[memoryview],
+        tunnels: Mapping[int, str],
+        bridges: Mapping[int, str],
+        known: Mapping[bytes, Row],
+    ) -> Iterator[Row]:
+        for body in bodies:
+            family, index, *_rest = NEIGHBOUR.unpack_from(body)
+            name = (tunnels if family == socket.AF_BRIDGE else bridges).get(index)
+            if name is None:
+                continue
+            ageless = _without_ages(body)
+            row = known.get(ageless)
+            if row is None or row.link != name:
+                row = _parse(body, name)
+            if row is not None:
+                self._known[ageless] = row
+                yield row
 
 
 def parse(body: memoryview, name_of: Callable[[int], str | None]) -> Row | None:
-    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol."""
+    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol. None of what is damaged."""
     if len(body) < NEIGHBOUR.size:
         return None
-    family, index, state, flags, _type = NEIGHBOUR.unpack_from(body)
+    family, index, *_rest = NEIGHBOUR.unpack_from(body)
     name = name_of(index)
-    if name is None:
+    if name is None or (family == socket.AF_BRIDGE and not name.startswith(TUNNEL_PREFIX)):
         return None
-    if family == socket.AF_BRIDGE:
-        return next(_parse_fdb(name, body, state, flags), None) if name.startswith(TUNNEL_PREFIX) else None
-    return next(_parse_neighbour(name, body, state), None)
+    try:
+        return _parse(body, name)
+    except ValueError:
+        return None
 
 
 def perform(steps: Sequence[Add | Delete]) -> list[tuple[Add | Delete, OSError]]:
@@ -129,38 +163,38 @@ def _body(row: Row, index: int) -> bytes:
             return NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_NOARP, NTF_MASTER, 0) + mac
 
 
-def _fdb(index: int, name: str) -> Iterator[Fdb]:
-    bodies, _whole = rtnetlink.dump(
-        _RTM_GETNEIGH, NEIGHBOUR.pack(socket.AF_BRIDGE, index, 0, 0, 0), _RTM_NEWNEIGH, strict=True
-    )
-    for body in bodies:
-        _family, found, state, flags, _type = NEIGHBOUR.unpack_from(body)
-        if found == index:
-            yield from _parse_fdb(name, body, state, flags)
+def _dump(family: int, index: int = 0) -> list[memoryview]:
+    asked = NEIGHBOUR.pack(family, index, 0, 0, 0)
+    return rtnetlink.dump(_RTM_GETNEIGH, asked, _RTM_NEWNEIGH, strict=bool(index))[0]
 
 
-def _parse_fdb(name: str, body: memoryview, state: int, flags: int) -> Iterator[Fdb]:
+def _without_ages(body: memoryview) -> bytes:
+    """What differs at each look is left out: when the row was used."""
+    at = NEIGHBOUR.size
+    while at + _HEAD.size <= len(body):
+        length, kind = _HEAD.unpack_from(body, at)
+        if kind == _NDA_CACHEINFO:
+            return bytes(body[:at]) + bytes(body[at + length :])
+        at += max(length + 3 & ~3, _HEAD.size)
+    return bytes(body)
+
+
+def _parse(body: memoryview, name: str) -> Row | None:
+    family, _index, state, flags, _type = NEIGHBOUR.unpack_from(body)
+    facts = netlink.attributes(body[NEIGHBOUR.size :], _WANTED)
+    mac = MAC(facts[NDA_LLADDR].hex(":")) if NDA_LLADDR in facts else EVERYBODY
+    if family == socket.AF_BRIDGE:
+        return _fdb(name, mac, facts, state, flags)
+    if netlink.number(facts.get(NDA_PROTOCOL)) != ROUTE_PROTOCOL:
+        return None
+    return Neigh(name, ip_address(bytes(facts.get(NDA_DST, b""))), mac, bool(state & _NUD_PERMANENT))
+
+
+def _fdb(name: str, mac: MAC, facts: Mapping[int, memoryview], state: int, flags: int) -> Fdb | None:
     """What the bridge has of the port's own MAC is nobody's."""
-    facts = netlink.attributes(body[NEIGHBOUR.size :], _WANTED)
-    mac, vtep = MAC(facts[NDA_LLADDR].hex(":")), facts.get(NDA_DST)
     if not flags & NTF_SELF:
-        if not state & _NUD_PERMANENT:
-            yield Fdb(name, mac, None, lasting=bool(state & _NUD_NOARP))
-    elif vtep is not None:
-        lasting = bool(state & _NUD_PERMANENT) and not _ELSEWHERE & facts.keys()
-        yield Fdb(name, mac, ip_address(bytes(vtep)), lasting)
-
-
-def _neighbours(family: int, bridges: Mapping[int, str]) -> Iterator[Neigh]:
-    bodies, _whole = rtnetlink.dump(_RTM_GETNEIGH, NEIGHBOUR.pack(family, 0, 0, 0, 0), _RTM_NEWNEIGH)
-    for body in bodies:
-        _family, index, state, _flags, _type = NEIGHBOUR.unpack_from(body)
-        if index in bridges:
-            yield from _parse_neighbour(bridges[index], body, state)
-
-
-def _parse_neighbour(name: str, body: memoryview, state: int) -> Iterator[Neigh]:
-    facts = netlink.attributes(body[NEIGHBOUR.size :], _WANTED)
-    if netlink.number(facts.get(NDA_PROTOCOL)) == ROUTE_PROTOCOL:
-        mac = MAC(facts[NDA_LLADDR].hex(":")) if NDA_LLADDR in facts else EVERYBODY
-        yield Neigh(name, ip_address(bytes(facts[NDA_DST])), mac, bool(state & _NUD_PERMANENT))
+        return None if state & _NUD_PERMANENT else Fdb(name, mac, None, lasting=bool(state & _NUD_NOARP))
+    if NDA_DST not in facts:
+        return None
+    lasting = bool(state & _NUD_PERMANENT) and not _ELSEWHERE & facts.keys()
+    return Fdb(name, mac, ip_address(bytes(facts[NDA_DST])), lasting)

@@ -23,12 +23,12 @@ class Past:
         return EpochRow(self.number, self.cluster)
 
 
-def goes_on(found: EpochRow | None, past: Past, cluster: int, revision: int, *, went_back: bool) -> bool:
+def goes_on(found: EpochRow, past: Past, cluster: int, revision: int, *, went_back: bool) -> bool:
     """
     Whether the epoch that was found in the data of this cluster, at this revision, stands for it: ours, or one that
     another host began. `went_back` says that some key is older than we saw it.
     """
-    if found is None or found.cluster != cluster or found.number < past.number:
+    if found.cluster != cluster or found.number < past.number:
         return False
     if found.number > past.number:
         return True

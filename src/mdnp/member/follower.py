@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -188,10 +189,7 @@ class Follower:
         _check_format(snapshot)
         found = decoded(EPOCH, snapshot.entries[EPOCH].value) if EPOCH in snapshot.entries else None
         epoch = found if isinstance(found, EpochRow) else None
-        view = self._council.view
-        # Revisions are of one epoch's data.
-        went_back = view.epoch == self._past.number and view.went_back(snapshot.entries)
-        if epoch is None or not goes_on(epoch, self._past, snapshot.cluster, snapshot.revision, went_back=went_back):
+        if epoch is None or not self._fits(epoch, snapshot):
             await self._begin_epoch(snapshot, epoch)
             return False
         if self._past.number and epoch != self._past.epoch:
@@ -200,11 +198,19 @@ class Follower:
             return False
         self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
         self._epoch = snapshot.entries[EPOCH]
-        news = view.replace(snapshot.entries, epoch.number)
+        news = self._council.view.replace(snapshot.entries, epoch.number)
         self._council.follow(snapshot.revision)
         self._dirty.set()
         self.tell(news)
         return True
+
+    def _fits(self, found: EpochRow, snapshot: Snapshot) -> bool:
+        view, past = self._council.view, self._past
+        # Revisions are of one epoch's data.
+        same = view.epoch == past.number
+        seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
+        went_back = same and view.went_back(snapshot.entries)
+        return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
         """The first one wins, and then it is everybody's."""
