@@ -239,17 +239,18 @@ async def until(holds: Callable[[], bool], what: str) -> None:
 async def quiet(*sites: Site) -> None:
     """Each host has told all, and has rows to all that the others have."""
 
-    def agreed() -> bool:
-        if not all(one.settled for one in sites):
-            return False
-        return all(
-            site.neighbours
-            == {address for other in sites if other is not site for address in other.running | other.own}
-            for site in sites
-            if site.networks
-        )
+    def amiss() -> list[str]:
+        found = [f"{site.name} has something to tell" for site in sites if not site.settled]
+        for site in (one for one in sites if one.networks):
+            theirs = {address for other in sites if other is not site for address in other.running | other.own}
+            found += [f"{site.name} has no way to {one}" for one in theirs - site.neighbours]
+            found += [f"{site.name} has a way to {one}" for one in site.neighbours - theirs]
+        return found
 
-    await until(agreed, "the hosts to agree")
+    try:
+        await until(lambda: not amiss(), "the hosts to agree")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {', '.join(amiss())}") from None
 
 
 @asynccontextmanager

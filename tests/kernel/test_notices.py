@@ -18,7 +18,7 @@ from mdnp.dataplane.naming import DOOMED_GROUP, FORWARD_CHAIN, GROUP
 from mdnp.dataplane.objects import Addr, Bridge, Fdb, Neigh, Veth
 from mdnp.dataplane.rows import EVERYBODY
 from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom
-from mdnp.kernel import Doubt, Gone, Notice
+from mdnp.kernel import Doubt, Gone, Notice, rows
 from mdnp.kernel.linux import LinuxKernel
 from mdnp.kernel.nftables import Nftables
 from mdnp.kernel.notices import Notices, parse_links, parse_nftables
@@ -168,8 +168,8 @@ def test_rows_that_were_removed_are_told_by_their_keys() -> None:
     )
 
     mac, vtep = MAC("02:6d:0a:32:01:02"), ip_address("192.0.2.2")
-    rows = Fdb("mdx-one", mac, vtep), Fdb("mdx-one", mac), Fdb("mdx-one", EVERYBODY, vtep)
-    assert told == [Gone(one.key) for one in (*rows, Neigh("mdb-one", ip_address("10.50.1.2"), mac))]
+    fdb = Fdb("mdx-one", mac, vtep), Fdb("mdx-one", mac), Fdb("mdx-one", EVERYBODY, vtep)
+    assert told == [Gone(one.key) for one in (*fdb, Neigh("mdb-one", ip_address("10.50.1.2"), mac))]
 
 
 def test_rows_of_others_are_not_told() -> None:
@@ -341,6 +341,48 @@ async def test_an_address_deleted_from_our_bridge_is_gone(listener: Listener, ad
     run("ip", "addr", "del", address, "dev", "mdb-one")
 
     assert (made, await listener.heard()) == ([], [Gone(Addr("mdb-one", ip_interface(address)).key)])
+
+
+@pytest.mark.root
+async def test_what_leads_to_other_hosts_is_told_when_it_is_gone_and_not_when_it_comes(listener: Listener) -> None:
+    add_bridge("mdb-one")
+    tunnel = "up group {} type vxlan id 5 local 192.0.2.1 dstport 4789 nolearning"
+    run("ip", "link", "add", "mdx-one", "master", "mdb-one", *tunnel.format(GROUP).split())
+    mac, vtep = MAC("02:6d:0a:32:01:02"), ip_address("192.0.2.2")
+    fdb = Fdb("mdx-one", mac, vtep), Fdb("mdx-one", mac), Fdb("mdx-one", EVERYBODY, vtep)
+    neigh = Neigh("mdb-one", ip_address("fd50::1:2"), mac)
+    for one in fdb:
+        run("bridge", "fdb", "append", *str(one).split()[1:])
+    run("ip", *str(Add(neigh, NOBODY)).split()[1:])
+    run("ip", "route", "add", "10.50.0.0/16", "dev", "mdb-one", "table", str(GROUP))
+    run("ip", "-6", "rule", "add", "iif", "lo", "lookup", str(GROUP))
+    made = await listener.heard()
+
+    for one in fdb:
+        run("bridge", "fdb", "del", *str(one).split()[1:])
+    run("ip", "neigh", "del", "fd50::1:2", "dev", "mdb-one")
+    run("ip", "route", "flush", "table", str(GROUP))
+    run("ip", "-6", "rule", "del", "iif", "lo", "lookup", str(GROUP))
+
+    gone = [*(one.key for one in (*fdb, neigh)), ("route", "10.50.0.0/16"), ("rule", "6")]
+    assert (made, await listener.heard()) == ([], [Gone(key) for key in gone])
+
+
+@pytest.mark.root
+async def test_however_many_neighbours_and_routes_come_none_of_the_notices_is_lost(listener: Listener) -> None:
+    """The kernel keeps them out of the socket, which would overflow."""
+    add_bridge("mdb-one")
+    many = range(30000)
+    steps = [
+        Add(
+            Neigh("mdb-one", ip_address("10.0.0.0") + one, MAC(f"02:00:00:00:{one // 256:02x}:{one % 256:02x}")), NOBODY
+        )
+        for one in many
+    ]
+
+    assert rows.perform(steps) == []
+
+    assert await listener.heard() == []
 
 
 @pytest.mark.root

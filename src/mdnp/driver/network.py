@@ -9,7 +9,7 @@ from mdnp.dataplane import naming
 from mdnp.dataplane.steps import HOST, Owner
 from mdnp.driver.checks import check_addresses, check_network
 from mdnp.driver.locks import Locks
-from mdnp.driver.overlays import Overlays
+from mdnp.driver.overlays import ETHERNET_MTU, Overlays
 from mdnp.driver.publisher import Publisher
 from mdnp.driver.requests import Attachment, EndpointRequest, NetworkRequest, PublishRequest
 from mdnp.kernel import Kernel, Surroundings
@@ -17,14 +17,12 @@ from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.errors import Conflict, KernelError, NotFound, StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import derived_mac
-from mdnp.model.network import IPAddress, Network
+from mdnp.model.network import IPAddress, IPInterface, Network
 from mdnp.model.options import GatewayMode, Mode
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Drop, Put, Store
 
 log = logging.getLogger(__name__)
-
-_ETHERNET_MTU = 1500  # where the host has no default route to take one from
 
 
 class NetworkDriver:
@@ -186,29 +184,40 @@ class NetworkDriver:
         Nothing that this host has on overlays is its own any more: no endpoint, and no address. The networks stay.
         May come twice.
         """
-        for network in self._of_overlays():
-            async with self._locks.hold(network.id), self._networks_lock:
-                endpoints = [one for one in self._store.promises.endpoints.values() if one.network_id == network.id]
-                bare = replace(network, host_addresses=())
-                await self._store.commit(*map(Drop, endpoints), Put(bare))
-                for endpoint in endpoints:
-                    log.error("endpoint %s is out of its segment: restart its container", short(endpoint.id))
-                await self._withdrawn(bare, *endpoints)
-                await self._overlays.surrender(bare)
+        for identity in self._overlay_ids():
+            async with self._locks.hold(identity), self._networks_lock:
+                network = self._store.promises.networks.get(identity)
+                if network is not None:
+                    await self._withdraw(network)
+
+    async def _withdraw(self, network: Network) -> None:
+        endpoints = [one for one in self._store.promises.endpoints.values() if one.network_id == network.id]
+        bare = replace(network, host_addresses=())
+        await self._store.commit(*map(Drop, endpoints), Put(bare))
+        for endpoint in endpoints:
+            log.error("endpoint %s is out of its segment: restart its container", short(endpoint.id))
+        await self._withdrawn(bare, *endpoints)
+        await self._overlays.surrender(bare)
 
     async def enter(self) -> None:
         """Each overlay is of its segment again, and this host has an address in it. Errors: as of `create_network`."""
-        for network in self._of_overlays():
-            async with self._locks.hold(network.id):
-                joined = await self._overlays.rejoin(network)
-                async with self._networks_lock:
-                    known = self._store.promises.networks.get(network.id)
-                    if known is not None:
-                        await self._store.commit(Put(replace(joined, listed=known.listed)))
-                        await self._converged(joined)
+        for identity in self._overlay_ids():
+            async with self._locks.hold(identity):
+                network = self._store.promises.networks.get(identity)
+                if network is not None:
+                    await self._enter(network)
 
-    def _of_overlays(self) -> list[Network]:
-        return [one for one in self._store.promises.networks.values() if one.options.mode is Mode.OVERLAY]
+    async def _enter(self, network: Network) -> None:
+        joined = await self._overlays.rejoin(network)
+        async with self._networks_lock:
+            known = self._store.promises.networks[network.id]  # whoever takes it away waits for us
+            if _agreed(joined) != _agreed(known):
+                await self._store.commit(Put(replace(joined, listed=known.listed)))
+                await self._converged(joined)
+                self._overlays.tell(joined)
+
+    def _overlay_ids(self) -> list[NetworkID]:
+        return [one.id for one in self._store.promises.networks.values() if one.options.mode is Mode.OVERLAY]
 
     def _tell_of(self, endpoint: Endpoint) -> None:
         self._overlays.tell(self._store.promises.networks.get(endpoint.network_id))
@@ -258,9 +267,9 @@ class NetworkDriver:
         return network
 
     def _mtu(self, request: NetworkRequest, surroundings: Surroundings) -> int:
-        overlay = request.options.mode is Mode.OVERLAY
-        mtu = self._overlays.mtu(surroundings) if overlay else surroundings.underlay_mtu
-        return mtu or _ETHERNET_MTU
+        if request.options.mode is Mode.OVERLAY:
+            return self._overlays.mtu(surroundings)
+        return surroundings.underlay_mtu or ETHERNET_MTU
 
     async def _fulfil(self, record: Network | Endpoint) -> None:
         """Make a new promise true, or take it back."""
@@ -331,6 +340,11 @@ class NetworkDriver:
         for other in self._store.promises.endpoints:
             if naming.host_end(other) == name:
                 raise Conflict(f"endpoint {short(endpoint.id)}: its link {name} would be endpoint {other}'s")
+
+
+def _agreed(network: Network) -> tuple[int, int, tuple[IPInterface, ...]]:
+    """What of an overlay the hosts agreed on."""
+    return network.vni, network.mtu, network.host_addresses
 
 
 def _endpoint_of(request: EndpointRequest, since: float) -> Endpoint:

@@ -18,6 +18,7 @@ from mdnp.model.segment import Segment, segment_of
 
 log = logging.getLogger(__name__)
 
+ETHERNET_MTU = 1500  # where the host has no route to take one from
 # VXLAN with the outer Ethernet, UDP and IP headers (RFC 7348, 4.3).
 _OVERHEAD = {4: 50, 6: 70}
 
@@ -29,11 +30,11 @@ class Overlays:
         self._member = membership
         self._addresses = addresses
 
-    def mtu(self, surroundings: Surroundings) -> int | None:
-        """What is left of the underlay's MTU, in bytes; None if that is not known."""
+    def mtu(self, surroundings: Surroundings) -> int:
+        """What is left of the underlay's MTU, in bytes."""
         vtep = self._member.host.vtep if self._member else None
         underlay = surroundings.mtu_at(vtep) if vtep else surroundings.underlay_mtu
-        return underlay - _OVERHEAD[vtep.version if vtep else 4] if underlay else None
+        return (underlay or ETHERNET_MTU) - _OVERHEAD[vtep.version if vtep else 4]
 
     async def join(self, network: Network, reserved: Collection[IPAddress]) -> Network:
         """
