@@ -12,7 +12,7 @@ def update(path: Path, rows: list[dict[str, Any]], machine: dict[str, Any]) -> N
     _, end, after = rest.partition(_END)
     if not end:
         raise ValueError(f"{path}: the marks of the figures are missing")
-    path.write_text("".join([before, _BEGIN, _said(machine), "\n", _table(rows), _END, after]))
+    path.write_text("".join([before, _BEGIN, "\n", _said(machine), "\n", _table(rows), "\n", _END, after]))
 
 
 def _said(machine: dict[str, Any]) -> str:
