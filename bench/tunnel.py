@@ -47,7 +47,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def _ways(rig: Run) -> list[Way]:
-    cluster = Cluster(rig, (_ENGINE, _ENGINE))
+    cluster = Cluster(rig, (_ENGINE, _ENGINE), live_restore=False)
     cluster.start()
     return [*ways.by_hand(cluster.underlay), ways.swarm(cluster), ways.mdnp(cluster)]
 

@@ -72,10 +72,10 @@ class Cluster:
     Hosts with engines of `versions`, and an etcd, all on one underlay.
 
     `versions` are by default three of those that tests are run on, mixed. Engines have live-restore, so that their
-    death is not that of their containers.
+    death is not that of their containers; in a swarm they must not.
     """
 
-    def __init__(self, run: Run, versions: Sequence[str] = ()) -> None:
+    def __init__(self, run: Run, versions: Sequence[str] = (), *, live_restore: bool = True) -> None:
         self.run = run
         self.underlay = Underlay(run)
         self.underlay.run(["nft", "-f", "-"], feed=_CUTS.encode())
@@ -84,7 +84,7 @@ class Cluster:
         self.etcd = Etcd(self.place, address=str(self.address.ip))
         made = versions or tuple(itertools.islice(itertools.cycle(reversed(chosen())), 3))
         hosts = [Host(self.underlay, label) for label, _ in zip(LABELS, made, strict=False)]
-        engines = at_once(lambda pair: Engine(*pair, live_restore=True), list(zip(hosts, made, strict=True)))
+        engines = at_once(lambda pair: Engine(*pair, live_restore=live_restore), list(zip(hosts, made, strict=True)))
         self.nodes = tuple(
             Node(host, engine, self.plugin_on(host)) for host, engine in zip(hosts, engines, strict=True)
         )

@@ -342,7 +342,7 @@ async def _run(
         secured,
     )
     systemd.close_rest()
-    status = partial(_status, store, reconciler, measures)
+    status = partial(_status, store, reconciler, measures, rooms.member)
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(one) for one in (*rooms.run(), collector.run(), systemd.run(status))]
         log.info("mdnp %s serves on %s", mdnp.__version__, " and ".join(map(str, _places(settings))))
@@ -375,7 +375,7 @@ async def _start_in_sync(store: Store, reconciler: Reconciler) -> None:
         log.warning("lost, cannot be rebuilt: %s; restart its container", lost.object)
 
 
-def _status(store: Store, reconciler: Reconciler, measures: Measures) -> str:
+def _status(store: Store, reconciler: Reconciler, measures: Measures, member: Member | None) -> str:
     promises = store.promises
     ports = sum(len(one.ports) for one in promises.endpoints.values())
     facts = [f"{len(promises.networks)} networks, {len(promises.endpoints)} endpoints, {ports} published ports"]
@@ -386,6 +386,8 @@ def _status(store: Store, reconciler: Reconciler, measures: Measures) -> str:
         facts.append(f"answering {measures.calls_under_way} calls")
     if measures.docker_up is False:
         facts.append("waiting for Docker to answer")
+    if member is not None and not member.standing().connected:
+        facts.append("not in the cluster: see mdnp status")
     return "; ".join(facts)
 
 

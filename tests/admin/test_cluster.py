@@ -125,6 +125,7 @@ async def test_a_host_is_found_by_id_name_and_vtep(admin: Admin, name: str) -> N
 async def test_a_host_that_is_not_there_or_not_the_only_one_is_told(admin: Admin) -> None:
     assert await refused(admin, "/host/host9") == (404, "no host 'host9': `mdnp host ls` lists them")
     assert await refused(admin, "/host/0000") == (404, "host '0000' names 3: give its id, or more of it")
+    assert (await refused(admin, "/host/000"))[1] == "no host '000': `mdnp host ls` lists them"
 
 
 async def test_a_name_that_looks_like_the_beginning_of_another_s_id_is_a_name(

@@ -9,7 +9,7 @@ from mdnp.admin.routes import Admin
 from mdnp.engine.directory import Directory
 from mdnp.orphans.collector import Collector
 from tests.admin.door import SETTINGS, VERSION, Engine
-from tests.fleet import Site, open_fleet, quiet
+from tests.fleet import Site, open_fleet, quiet, until
 
 
 def door(site: Site) -> Admin:
@@ -57,6 +57,7 @@ async def test_hosts_segments_blocks_and_remote_endpoints_are_seen() -> None:
 
 async def test_a_host_that_is_alive_is_not_removed_and_one_that_is_not_known_neither() -> None:
     async with open_fleet("a", "b") as (a, _):
+        await until(lambda: a.member is not None and len(a.member.standing().hosts) == 2, "a to know b")
         living = await door(a).answer("DELETE", "/host/b")
         nobody = await door(a).answer("DELETE", "/host/c")
 

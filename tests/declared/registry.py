@@ -111,6 +111,7 @@ class FakeMaker:
         self.busy: set[str] = set()
         self.refuses = ""
         self.away = False
+        self.plugins = ["bridge", "host", "null"]  # ours is listed only where Docker runs it itself
         self.made: list[WantedNetwork] = []
         self.has_made = asyncio.Event()
         self.removed: list[str] = []
@@ -119,6 +120,9 @@ class FakeMaker:
         if self.away:
             raise EngineUnavailable("Docker cannot be asked: it does not run")
         return list(self.there.values())
+
+    async def drivers(self) -> Sequence[str]:
+        return self.plugins
 
     async def make(self, wanted: WantedNetwork) -> str:
         if self.refuses:

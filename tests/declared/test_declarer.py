@@ -221,6 +221,24 @@ async def test_a_host_that_was_away_takes_the_old_one_away_before_it_makes_the_n
     assert two.told == ""
 
 
+@pytest.mark.parametrize(
+    ("drivers", "driver"),
+    [
+        (["bridge", "mdnp"], "mdnp"),
+        (["bridge", "mdnp:latest"], "mdnp:latest"),
+        (["registry.example:5000/net/mdnp:2"], "registry.example:5000/net/mdnp:2"),
+        (["mdnp:1", "mdnp:2", "xmdnp:1"], "mdnp"),
+        (["mdnp:1", "mdnp"], "mdnp"),
+    ],
+)
+async def test_the_driver_is_named_as_docker_knows_it(one: Host, drivers: list[str], driver: str) -> None:
+    one.docker.plugins = drivers
+
+    await made(one)
+
+    assert [network.driver for network in one.docker.made] == [driver]
+
+
 async def test_one_that_docker_has_twice_is_kept_once(one: Host) -> None:
     for identity in ("a" * 64, "b" * 64):
         one.docker.there[identity] = as_listed(wanted(BLUE, "mdnp"), identity)

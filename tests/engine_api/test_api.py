@@ -461,6 +461,26 @@ async def test_an_answer_that_cannot_be_read_leaves_open_what_was_made(dockerd: 
             await engine.make(WANTED)
 
 
+@pytest.mark.parametrize(
+    ("info", "drivers"),
+    [
+        (
+            {"Plugins": {"Network": ["bridge", "mdnp:latest"], "Volume": ["local"]}, "ID": "x"},
+            ["bridge", "mdnp:latest"],
+        ),
+        ({"Plugins": {"Network": None}}, []),
+        ({}, []),
+    ],
+)
+async def test_network_drivers_are_those_of_the_engine_and_of_plugins_that_it_runs(
+    dockerd: Dockerd, info: Any, drivers: list[str]
+) -> None:
+    dockerd.says("/info", info)
+
+    async with asking(dockerd.socket) as engine:
+        assert list(await engine.drivers()) == drivers
+
+
 async def test_networks_are_listed_with_their_labels_and_twice_what_is_there_twice(dockerd: Dockerd) -> None:
     other = {**OURS, "Id": "a2" * 32, "Labels": {"mdnp.declared": "x"}}
     dockerd.says(NETWORKS, [OURS, other])

@@ -56,7 +56,10 @@ class FaultyStore:
         return found
 
     async def known(self) -> Sequence[Known]:
-        return await self._store.known()
+        self._begin_to_read()
+        found = await self._store.known()
+        self._faults.reach("store.read" + DONE)
+        return found
 
     async def forget_known(self) -> None:
         await self._store.forget_known()

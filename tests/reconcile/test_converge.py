@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_interface
 
 import pytest
@@ -712,6 +713,22 @@ async def test_a_notice_that_comes_before_our_own_step_is_remembered_is_passed_o
         await asyncio.sleep(HEEDED_S)
 
     assert (settled.kernel.observed, settled.kernel.objects) == (observed, {})
+
+
+async def test_what_others_tell_does_not_wait_until_a_notice_is_looked_into(
+    settled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(link: str) -> bool:
+        return link not in settled.links
+
+    monkeypatch.setattr("mdnp.reconcile.converge._SETTLE_S", 3600.0)
+    async with running(settled):
+        settled.reconciler.hear(Gone(("link", "eth7")))
+        for record, link in ((ENDPOINT, WEB_LINK), (OTHER, DB_LINK)):
+            await settled.store.commit(Drop(record))
+            settled.reconciler.changed([Owner(record.id)])
+
+            await eventually(partial(gone, link))
 
 
 async def test_a_notice_that_came_during_a_look_leads_to_another(settled: World) -> None:

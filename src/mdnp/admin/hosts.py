@@ -14,6 +14,8 @@ from mdnp.model.options import Mode
 from mdnp.model.segment import Block, segment_of
 from mdnp.store import Promises
 
+_BEGINNING = 4  # hex digits of a host's id
+
 View = dict[str, Any]
 
 
@@ -112,9 +114,10 @@ def _words(text: str) -> Iterable[str]:
 
 
 def find_host(standing: Standing, name: str) -> KnownHost:
-    """By its id, its name or its VTEP; else by the beginning of its id, which a name may look like."""
+    """By its id, its name or its VTEP; else by the beginning of its id, long enough not to be a name mistyped."""
     whole = [one for one in standing.hosts if name in (one.host.id, one.host.name, str(one.host.vtep))]
-    found = whole or [one for one in standing.hosts if name and one.host.id.startswith(name)]
+    begun = len(name) >= _BEGINNING
+    found = whole or [one for one in standing.hosts if begun and one.host.id.startswith(name)]
     if not found:
         raise NotFound(f"no host {name[:80]!r}: `mdnp host ls` lists them")
     if len(found) > 1:

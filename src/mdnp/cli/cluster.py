@@ -42,7 +42,7 @@ def host_ls(as_json: bool = False) -> None:
 @click.argument("name", metavar="HOST", shell_complete=completion.hosts)
 @_json_flag
 def host_inspect(name: str, as_json: bool) -> None:
-    """Everything about one, named by its name, its VTEP or the beginning of its id."""
+    """Everything about one, named by its name, its VTEP, its id or the beginning of that."""
     _show(_ask(f"/host/{name}"), as_json, rendering.details)
 
 

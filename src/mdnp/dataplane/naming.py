@@ -76,5 +76,13 @@ def network_alias(network: NetworkID) -> str:
     return f"mdnp network {network}"
 
 
+def tunnel_alias(network: NetworkID) -> str:
+    return f"mdnp tunnel of network {network}"
+
+
+def own_alias(network: NetworkID) -> str:
+    return f"mdnp host in network {network}"
+
+
 def endpoint_alias(endpoint: EndpointID) -> str:
     return f"mdnp endpoint {endpoint}"

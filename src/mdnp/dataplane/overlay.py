@@ -86,7 +86,7 @@ def _tunnel(network: Network, vtep: IPAddress, underlay: Underlay) -> Iterator[O
         Tunnel(network.vni, vtep, underlay.port),
         network.mtu,
         naming.bridge(network),
-        naming.network_alias(network.id),
+        naming.tunnel_alias(network.id),
         PortFlags(mcast_flood=multicast, bcast_flood=multicast),
     )
     # What the host itself would send on each link that is up, as MLD reports.
@@ -97,7 +97,7 @@ def _tunnel(network: Network, vtep: IPAddress, underlay: Underlay) -> Iterator[O
 
 def _own(network: Network) -> Iterator[Object]:
     own, inner, below = naming.own_end(network), naming.inner_end(network), naming.bridge(network)
-    mac, alias = own_mac(network), naming.network_alias(network.id)
+    mac, alias = own_mac(network), naming.own_alias(network.id)
     yield _inet("bridges", _name(own))
     if not network.options.icc:
         yield from _without_icc(network, mac, (one.ip for one in network.host_addresses))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from mdnp.declared import NOT_REMOVED, read
-from mdnp.declared.plan import Task, plan
+from mdnp.declared.plan import Task, called, plan
 from mdnp.engine import EngineRefused, EngineUnavailable, NetworkMaker
 from mdnp.member import Registry, Standing
 from mdnp.model.errors import MdnpError, StoreUnavailable
@@ -27,7 +27,7 @@ _NOTHING = "{}"
 class Declarer:
     """
     One for each daemon that is in a cluster. `wake` is called when something was declared or withdrawn; `run` runs
-    beside. `driver` is the name by which Docker knows us.
+    beside. `driver` is our name, to which Docker adds a tag if it runs us itself.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class Declarer:
         declared = dict(self._registry.declared)
         listed = await self._maker.networks()
         before: dict[str, int] = json.loads(await self._store.fact(_SEEN, _NOTHING))
-        tasks = plan(declared, listed, before, standing.epoch, self._driver)
+        driver = called(self._driver, await self._maker.drivers()) if declared else self._driver
+        tasks = plan(declared, listed, before, standing.epoch, driver)
         # First: what is declared now and missing later was withdrawn, even if we die meanwhile.
         there = {one.name for one in listed}
         await self._remember(

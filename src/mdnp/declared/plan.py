@@ -81,6 +81,14 @@ def _of_nobody(name: str) -> str:
     )
 
 
+def called(name: str, drivers: Sequence[str]) -> str:
+    """By which name Docker knows the driver: its own, or that of a plugin which the engine runs itself, with a tag."""
+    if name in drivers:
+        return name
+    managed = [one for one in drivers if one.rpartition("/")[2].partition(":")[0] == name]
+    return managed[0] if len(managed) == 1 else name
+
+
 def wanted(declared: DeclaredNetwork, driver: str) -> WantedNetwork:
     """What Docker is to make of it."""
     return WantedNetwork(

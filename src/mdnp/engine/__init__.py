@@ -106,6 +106,9 @@ class NetworkMaker(Protocol):
     async def networks(self) -> Sequence[ListedNetwork]:
         """Those of every driver; what Docker made twice under one name stands there twice."""
 
+    async def drivers(self) -> Sequence[str]:
+        """The names of network drivers. Those of plugins that the engine runs itself have a tag, as mdnp:latest."""
+
     async def make(self, wanted: WantedNetwork) -> str:
         """Its id. Errors: EngineRefused, also when Docker has a network of that name."""
 

@@ -77,6 +77,14 @@ class Container(msgspec.Struct):
     NetworkSettings: Settings | None = None
 
 
+class DriverNames(msgspec.Struct):
+    Network: list[str] | None = None
+
+
+class Info(msgspec.Struct):
+    Plugins: DriverNames | None = None
+
+
 class Made(msgspec.Struct):
     Id: str = ""
 
@@ -114,6 +122,10 @@ class DockerEngine:
 
     async def networks(self) -> Sequence[ListedNetwork]:
         return [_network(one) for one in await self._get("/networks", list[DockerNetwork])]
+
+    async def drivers(self) -> Sequence[str]:
+        plugins = (await self._get("/info", Info)).Plugins
+        return (plugins.Network if plugins else None) or ()
 
     async def make(self, wanted: WantedNetwork) -> str:
         status, body = await self._ask("POST", "/networks/create", _body(wanted))

@@ -52,8 +52,8 @@ _MTU_MAX = 65535
 
 class FakeKernel:
     """
-    `foreign` are names of links that are not ours, `taken_ports` ports that another process has, `taken_tunnels` VNIs
-    and UDP ports of VXLAN links that are not ours, `carried` what went over a host end. `refuses` says for a
+    `foreign` are names of links that are not ours, `taken_ports` ports that another process has, `taken_tunnels` the
+    VXLAN links that are not ours by VNI and UDP port, `carried` what went over a host end. `refuses` says for a
     step whether, and with which words, it fails: a test's way to break things, and `unreadable` the words with which
     every look fails. `taken` are the steps that were taken, in order; `observed` and `reaped` count.
     """
@@ -63,7 +63,7 @@ class FakeKernel:
         self.sandbox_ends: dict[str, str] = {}
         self.foreign: set[str] = set()
         self.taken_ports: set[HostSocket] = set()
-        self.taken_tunnels: set[tuple[int, int]] = set()
+        self.taken_tunnels: dict[tuple[int, int], str] = {}
         self.settings: dict[str, str] = dict.fromkeys(FORWARDING.values(), "0")
         self.uplinks: frozenset[str] = frozenset()
         self.dropped: dict[str, int] = {}
@@ -222,9 +222,10 @@ class FakeKernel:
             return f"{one.socket} is in use by another process"
         if isinstance(one, Vxlan) and one.link() != self.links.get(one.name):
             vni, port = one.tunnel.vni, one.tunnel.port
-            ours = [link.tunnel for link in self.links.values() if link.tunnel]
-            if (vni, port) in {*self.taken_tunnels, *((tunnel.vni, tunnel.port) for tunnel in ours)}:
-                return vni_in_use(vni, port, "")
+            ours = {(link.tunnel.vni, link.tunnel.port): link.name for link in self.links.values() if link.tunnel}
+            holder = (self.taken_tunnels | ours).get((vni, port))
+            if holder is not None:
+                return vni_in_use(vni, port, holder)
             if port in {taken.port for taken in self.taken_ports if taken.protocol is Protocol.UDP}:
                 return tunnel_port_in_use(port)
         return ""

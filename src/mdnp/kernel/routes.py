@@ -12,7 +12,6 @@ from mdnp.dataplane.rows import Family, Lookup, PoolRoute
 from mdnp.kernel import netlink, rtnetlink
 from mdnp.kernel.rtnetlink import Request
 from mdnp.model.errors import KernelError
-from mdnp.model.network import IPNetwork
 
 # include/uapi/linux/{rtnetlink,fib_rules}.h
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
@@ -21,7 +20,8 @@ ROUTE = struct.Struct("=8BI")  # rtmsg: family, prefix lengths (to, from), tos, 
 RULE = struct.Struct("=8BI")  # fib_rule_hdr: family, prefix lengths (to, from), tos, table, -, -, action, flags
 RTA_DST, RTA_OIF, RTA_PREFSRC, RTA_TABLE = 1, 4, 7, 15
 FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 3, 6, 15, 21
-_RT_SCOPE_LINK, _RTN_UNICAST, _FR_ACT_TO_TBL = 253, 1, 1
+_RT_SCOPE_LINK, _RT_SCOPE_NOWHERE, _RTN_UNICAST, _FR_ACT_TO_TBL = 253, 255, 1, 1
+_PROTOCOL = netlink.attribute(FRA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
 _AF: Mapping[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 FAMILY_OF: Mapping[int, Family] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # a network's address, of the default route
@@ -39,36 +39,37 @@ def observe(names: Mapping[int, str], *, has_own_ends: bool) -> list[PoolRoute |
 
 def add(one: PoolRoute | Lookup) -> None:
     """A route instead of any other to there; an equal rule that is there is enough. Errors: OSError."""
-    if isinstance(one, PoolRoute):
-        _ask_route(_RTM_NEWROUTE, rtnetlink.CREATE | rtnetlink.REPLACE, one)
-        return
     try:
-        rtnetlink.ask(Request(_RTM_NEWRULE, rtnetlink.CREATE | rtnetlink.EXCL, _rule_body(one)))
+        if isinstance(one, PoolRoute):
+            rtnetlink.ask(Request(_RTM_NEWROUTE, rtnetlink.CREATE | rtnetlink.REPLACE, _made_route(one)))
+        else:
+            rtnetlink.ask(Request(_RTM_NEWRULE, rtnetlink.CREATE | rtnetlink.EXCL, _rule(one) + _PROTOCOL))
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
 
 
 def delete(one: PoolRoute | Lookup) -> None:
-    """Errors: OSError, ESRCH for a route that is not there and ENOENT for a rule."""
+    """Whoever made it. Errors: OSError, ESRCH for a route that is not there and ENOENT for a rule."""
     if isinstance(one, PoolRoute):
-        _ask_route(_RTM_DELROUTE, 0, one)
+        rtnetlink.ask(Request(_RTM_DELROUTE, 0, _route(one, protocol=0, scope=_RT_SCOPE_NOWHERE)))
     else:
-        rtnetlink.ask(Request(_RTM_DELRULE, 0, _rule_body(one)))
+        rtnetlink.ask(Request(_RTM_DELRULE, 0, _rule(one)))
 
 
-def _ask_route(kind: int, flags: int, route: PoolRoute) -> None:
-    head = ROUTE.pack(
-        _AF[route.to.version], route.to.prefixlen, 0, 0, 0, ROUTE_PROTOCOL, _scope(route.to), _RTN_UNICAST, 0
-    )
+def _made_route(route: PoolRoute) -> bytes:
+    body = _route(route, ROUTE_PROTOCOL, _RT_SCOPE_LINK if route.to.version == 4 else 0)
+    return body + (netlink.attribute(RTA_PREFSRC, route.source.packed) if route.source else b"")
+
+
+def _route(route: PoolRoute, protocol: int, scope: int) -> bytes:
+    head = ROUTE.pack(_AF[route.to.version], route.to.prefixlen, 0, 0, 0, protocol, scope, _RTN_UNICAST, 0)
     facts = [
         netlink.attribute(RTA_DST, route.to.network_address.packed),
         _number(RTA_OIF, _index(route.link)),
         _number(RTA_TABLE, ROUTE_TABLE),
     ]
-    if route.source:
-        facts.append(netlink.attribute(RTA_PREFSRC, route.source.packed))
-    rtnetlink.ask(Request(kind, flags, head + b"".join(facts)))
+    return head + b"".join(facts)
 
 
 def _index(link: str) -> int:
@@ -78,20 +79,10 @@ def _index(link: str) -> int:
         raise rtnetlink.error_of(errno.ENODEV) from error
 
 
-def _scope(to: IPNetwork) -> int:
-    return _RT_SCOPE_LINK if to.version == 4 else 0
-
-
-def _rule_body(rule: Lookup) -> bytes:
+def _rule(rule: Lookup) -> bytes:
     head = RULE.pack(_AF[rule.family], 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
     link = [netlink.attribute(FRA_IIFNAME, rule.link.encode() + b"\0")] if rule.link else []
-    facts = [
-        *link,
-        _number(FRA_PRIORITY, rule.priority),
-        _number(FRA_TABLE, ROUTE_TABLE),
-        netlink.attribute(FRA_PROTOCOL, bytes([ROUTE_PROTOCOL])),
-    ]
-    return head + b"".join(facts)
+    return head + b"".join([*link, _number(FRA_PRIORITY, rule.priority), _number(FRA_TABLE, ROUTE_TABLE)])
 
 
 def _routes(af: int, names: Mapping[int, str]) -> Iterator[PoolRoute]:
@@ -104,20 +95,22 @@ def _routes(af: int, names: Mapping[int, str]) -> Iterator[PoolRoute]:
 
 
 def parse_route(body: memoryview, name_of: Callable[[int], str | None]) -> PoolRoute | None:
-    """One in our table, whoever made it; None of one elsewhere."""
+    """One in our table, whoever made it; None of one elsewhere, or damaged."""
     if len(body) < ROUTE.size:
         return None
     af, length, *_rest = ROUTE.unpack_from(body)
     facts = netlink.attributes(body[ROUTE.size :])
     if netlink.number(facts.get(RTA_TABLE)) != ROUTE_TABLE or af not in FAMILY_OF:
         return None
-    to = ip_address(bytes(facts[RTA_DST])) if RTA_DST in facts else ip_address(_ANY[FAMILY_OF[af]])
-    source = facts.get(RTA_PREFSRC)
-    return PoolRoute(
-        ip_network((to, length)),
-        name_of(netlink.number(facts.get(RTA_OIF))) or "",
-        ip_address(bytes(source)) if source is not None else None,
-    )
+    to, source = facts.get(RTA_DST), facts.get(RTA_PREFSRC)
+    try:
+        return PoolRoute(
+            ip_network((bytes(to) if to is not None else _ANY[FAMILY_OF[af]], length)),
+            name_of(netlink.number(facts.get(RTA_OIF))) or "",
+            ip_address(bytes(source)) if source is not None else None,
+        )
+    except ValueError:
+        return None
 
 
 def _rules(af: int) -> Iterator[Lookup]:

@@ -42,15 +42,14 @@ class Rows:
 
     def observe(self, tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]:
         """
-        Of tunnels and the bridges below them, by their indexes; without any nothing is asked. Errors: KernelError.
+        Of tunnels and of bridges, by their indexes; without any nothing is asked. A tunnel may be gone of whose bridge
+        the neighbours stand. Errors: KernelError.
         """
         known, self._known = self._known, {}
-        if not tunnels:
-            return []
         try:
             bodies = [
                 *(body for index in tunnels for body in _dump(socket.AF_BRIDGE, index)),
-                *(body for family in _FAMILIES for body in _dump(family)),
+                *(body for family in _FAMILIES if bridges for body in _dump(family)),
             ]
         except OSError as error:
             raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
@@ -78,14 +77,17 @@ class Rows:
 
 
 def parse(body: memoryview, name_of: Callable[[int], str | None]) -> Row | None:
-    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol."""
+    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol. None of what is damaged."""
     if len(body) < NEIGHBOUR.size:
         return None
     family, index, *_rest = NEIGHBOUR.unpack_from(body)
     name = name_of(index)
     if name is None or (family == socket.AF_BRIDGE and not name.startswith(TUNNEL_PREFIX)):
         return None
-    return _parse(body, name)
+    try:
+        return _parse(body, name)
+    except ValueError:
+        return None
 
 
 def perform(steps: Sequence[Add | Delete]) -> list[tuple[Add | Delete, OSError]]:
@@ -185,7 +187,7 @@ def _parse(body: memoryview, name: str) -> Row | None:
         return _fdb(name, mac, facts, state, flags)
     if netlink.number(facts.get(NDA_PROTOCOL)) != ROUTE_PROTOCOL:
         return None
-    return Neigh(name, ip_address(bytes(facts[NDA_DST])), mac, bool(state & _NUD_PERMANENT))
+    return Neigh(name, ip_address(bytes(facts.get(NDA_DST, b""))), mac, bool(state & _NUD_PERMANENT))
 
 
 def _fdb(name: str, mac: MAC, facts: Mapping[int, memoryview], state: int, flags: int) -> Fdb | None:

@@ -192,7 +192,7 @@ class Reconciler:
             await self.bury()
             await self._follow()
             if self._heard:
-                await asyncio.sleep(_SETTLE_S)
+                await self._wait_for_quiet()
                 await self._heed()
             if self._memory is None:
                 if not self._listens:
@@ -200,6 +200,22 @@ class Reconciler:
                 await self.converge()
         except KernelError as error:
             log.warning("will try again in %s s: %s", self._check_interval_s, error)
+
+    async def _wait_for_quiet(self) -> None:
+        """What others tell does not wait for that: rows of ours that went when they told so are noticed as well."""
+        until = asyncio.get_running_loop().time() + _SETTLE_S
+        while await self._woken(until):
+            await self.bury()
+            await self._follow()
+
+    async def _woken(self, until: float) -> bool:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
 
     async def _follow(self) -> None:
         """Converge what others told, some of it at a time: verbs have their turns in between."""
