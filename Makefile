@@ -1,12 +1,13 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test plugin demo bench chaos picture record deb man protos pins clean
+.PHONY: help setup check fix test plugin demo demo-cluster bench chaos chaos-cluster picture record deb man protos pins \
+	clean
 
 BIN := .venv/bin
 
 help:  ## show this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup:  ## make .venv and install what is missing, system packages included
 	@tools/setup
@@ -33,15 +34,21 @@ demo: setup  ## the main job on a real Docker engine, in a sandbox of namespaces
 chaos: setup  ## random operations with kills on a real engine: SEED=… STEPS=… ENGINE=… (root)
 	@$(BIN)/python -m rig.chaos $(SEED:%=--seed=%) $(STEPS:%=--steps=%) $(ENGINE:%=--engine=%)
 
+chaos-cluster: setup  ## the same on three hosts with an etcd, with all that can happen to them: SEED=… STEPS=… (root)
+	@$(BIN)/python -m rig.cluster_chaos $(SEED:%=--seed=%) $(STEPS:%=--steps=%)
+
 picture: setup  ## docs/page.png: the page of a host with a real engine and traffic (root)
 	@$(BIN)/python -m rig.picture
 
 record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 	@$(BIN)/python -m rig.record
 
-bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root)
+demo-cluster: setup  ## networks across three hosts with an etcd, in a sandbox of namespaces (root)
+	@$(BIN)/python -m rig.demo_cluster
+
+bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root; ONLY="tunnel scale")
 	@tools/setup bench
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ONLY)
 
 deb: setup  ## build a Debian package into dist/
 	@tools/deb
@@ -50,7 +57,7 @@ man: setup  ## write docs/mdnp.8 anew, from the commands and the tables of the d
 	@PYTHONPATH=. $(BIN)/python -m tools.manual
 
 protos:  ## make src/mdnp/cluster/rpc_pb2.py of rpc.proto (needs uv)
-	cd src && uv run -q --no-project --with grpcio-tools python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+	cd src && uv run -q --no-project --with 'grpcio-tools<1.86' python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
 		mdnp/cluster/rpc.proto
 
 pins:  ## resolve requirements/*.txt anew (needs uv)

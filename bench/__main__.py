@@ -1,4 +1,8 @@
-"""`make bench`: runs the benchmarks in turn, prints a table of each, and writes the figures and plots to docs/bench."""
+"""
+`make bench`: runs the benchmarks in turn, prints a table of each, and writes the figures and plots to docs/bench.
+
+With names of benchmarks only those are run, and the figures of the others stay as they were.
+"""
 
 import json
 import os
@@ -10,11 +14,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import allocator, commands, ipam_socket, plots, publishing, starting
+from bench import (
+    allocator,
+    commands,
+    convergence,
+    cut_off,
+    ipam_socket,
+    page,
+    plots,
+    publishing,
+    scale,
+    starting,
+    tunnel,
+)
 
 Row = dict[str, Any]
 
 _OUT = Path(__file__).parent.parent / "docs/bench"
+_SCALE = _OUT.parent / "scale.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
@@ -23,16 +40,22 @@ _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
     ("starting", "from the start to the first answer, beside 10 and beside 1,000 endpoints", starting.run),
     ("commands", "the operator's commands as whole processes, beside 10 and beside 1,000 endpoints", commands.run),
     ("ipam_socket", "RequestAddress and ReleaseAddress over the socket, every answer on disk", ipam_socket.run),
+    ("tunnel", "between containers on two hosts: bare VXLAN, Swarm's overlay and ours, in turn", tunnel.run),
+    ("convergence", "from Join on one host to the first answered ping from another", convergence.run),
+    ("cut_off", "attaching and detaching while etcd is up, stopped and frozen, in turn", cut_off.run),
+    ("scale", "200 simulated hosts of 50 containers beside real daemons, on one etcd", scale.run),
 )
 
 
 def main() -> None:
     if os.geteuid():
         sys.exit("bench: needs root, for a network namespace of its own")
-    results: dict[str, Any] = {"machine": _machine()}
-    for number, (name, what, run) in enumerate(_BENCHMARKS, start=1):
-        print(f"# {number} of {len(_BENCHMARKS)}: {what}", flush=True)
+    chosen = _chosen(sys.argv[1:])
+    results = _earlier() if len(chosen) < len(_BENCHMARKS) else {"machines": {}}
+    for number, (name, what, run) in enumerate(chosen, start=1):
+        print(f"# {number} of {len(chosen)}: {what}", flush=True)
         start = time.monotonic()
+        results["machines"][name] = _machine()
         results[name] = run()
         print(_table(results[name]))
         print(f"# took {time.monotonic() - start:.0f} s\n", flush=True)
@@ -40,7 +63,23 @@ def main() -> None:
     (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     for path in plots.draw(results, _OUT):
         print(f"# wrote {path.relative_to(_OUT.parent.parent)}")
+    if any(name == "scale" for name, _, _ in chosen):
+        page.update(_SCALE, results["scale"], results["machines"]["scale"])
+        print(f"# wrote {_SCALE.relative_to(_OUT.parent.parent)}")
     print("# wrote docs/bench/results.json; docs/bench/README.md says how to read it")
+
+
+def _chosen(names: Sequence[str]) -> Sequence[tuple[str, str, Callable[[], list[Row]]]]:
+    known = [name for name, _, _ in _BENCHMARKS]
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"bench: no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    return [one for one in _BENCHMARKS if one[0] in (names or known)]
+
+
+def _earlier() -> dict[str, Any]:
+    path = _OUT / "results.json"
+    earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
+    return earlier
 
 
 def _machine() -> Row:

@@ -1,5 +1,7 @@
 """Plots of the figures, as SVG."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,58 +10,100 @@ from matplotlib.figure import Figure
 
 mpl.rcParams["svg.hashsalt"] = "mdnp"  # the same figures give the same file
 
-_SIZE_INCHES = (8.0, 4.0)
+_WIDTH_INCHES = 8.0
+_HEIGHT_INCHES = 4.0
+_BAR_INCHES = 0.28  # of height, where many bars need more
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """`values` takes from the benchmark's rows what a bar shows, by the bar's name."""
+
+    benchmark: str
+    title: str
+    unit: str
+    values: Callable[[Rows], dict[str, float]]
+    digits: int = 0
+
+
+_PLOTS: Sequence[_Plot] = (
+    _Plot(
+        "allocator",
+        "The allocator alone",
+        "operations per second of CPU time",
+        lambda rows: {row["state"]: row["ops_per_s"] for row in rows},
+    ),
+    _Plot(
+        "ipam_socket",
+        "RequestAddress and ReleaseAddress over the socket, every answer on disk",
+        "calls per second",
+        lambda rows: {f"{row['clients']} clients": row["calls_per_s"] for row in rows},
+    ),
+    _Plot(
+        "publishing",
+        "One more published endpoint",
+        "ms",
+        lambda rows: {
+            f"{what}, beside {row['endpoints']}": row[f"{what}_ms"]
+            for what in ("transaction", "program", "revoke")
+            for row in rows
+        },
+        digits=2,
+    ),
+    _Plot(
+        "starting",
+        "From the daemon's start to its first answer",
+        "ms",
+        lambda rows: {f"{row['endpoints']:,} endpoints": row["start_ms"] for row in rows},
+    ),
+    _Plot(
+        "commands",
+        "The operator's commands, as whole processes",
+        "ms",
+        lambda rows: {f"{row['command']}, beside {row['endpoints']:,}": row["median_ms"] for row in rows},
+    ),
+    _Plot(
+        "tunnel",
+        "Between containers on two hosts, beside a bare VXLAN link",
+        "ratio to the bare link of the same round",
+        lambda rows: {f"{row['measure']}: {row['way']}": row["ratio"] for row in rows if row["way"] != "vxlan"},
+        digits=2,
+    ),
+    _Plot(
+        "convergence",
+        "A container joins on one host and answers on another",
+        "ms",
+        lambda rows: {f"{row['stretch']}, {what}": row[f"{what}_ms"] for row in rows for what in ("p50", "p99")},
+        digits=1,
+    ),
+    _Plot(
+        "cut_off",
+        "Attaching and detaching, by the state of etcd",
+        "ms, the median",
+        lambda rows: {f"{what}, {row['etcd']}": row[f"{what}_ms"] for what in ("attach", "detach") for row in rows},
+        digits=2,
+    ),
+)
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    return [
-        _bars(
-            folder / "allocator.svg",
-            "The allocator alone",
-            "operations per second of CPU time",
-            {row["state"]: row["ops_per_s"] for row in results["allocator"]},
-        ),
-        _bars(
-            folder / "ipam_socket.svg",
-            "RequestAddress and ReleaseAddress over the socket, every answer on disk",
-            "calls per second",
-            {f"{row['clients']} clients": row["calls_per_s"] for row in results["ipam_socket"]},
-        ),
-        _bars(
-            folder / "publishing.svg",
-            "One more published endpoint",
-            "ms",
-            {
-                f"{what}, beside {row['endpoints']}": row[f"{what}_ms"]
-                for what in ("transaction", "program", "revoke")
-                for row in results["publishing"]
-            },
-            digits=2,
-        ),
-        _bars(
-            folder / "starting.svg",
-            "From the daemon's start to its first answer",
-            "ms",
-            {f"{row['endpoints']:,} endpoints": row["start_ms"] for row in results["starting"]},
-        ),
-        _bars(
-            folder / "commands.svg",
-            "The operator's commands, as whole processes",
-            "ms",
-            {f"{row['command']}, beside {row['endpoints']:,}": row["median_ms"] for row in results["commands"]},
-        ),
-    ]
+    """Of each benchmark that there are figures of."""
+    return [_bars(folder, plot, plot.values(results[plot.benchmark])) for plot in _PLOTS if plot.benchmark in results]
 
 
-def _bars(path: Path, title: str, unit: str, values: dict[str, float], digits: int = 0) -> Path:
-    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+def _bars(folder: Path, plot: _Plot, values: dict[str, float]) -> Path:
+    path = folder / f"{plot.benchmark}.svg"
+    height = max(_HEIGHT_INCHES, _BAR_INCHES * (len(values) + 2))
+    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(list(values), list(values.values()), color="#3b6ea5")
-    axes.bar_label(bars, fmt=f"{{:,.{digits}f}}", padding=3)
+    axes.bar_label(bars, fmt=f"{{:,.{plot.digits}f}}", padding=3)
     axes.margins(x=0.15)
     axes.invert_yaxis()
-    axes.set_title(title)
-    axes.set_xlabel(unit)
+    axes.set_title(plot.title)
+    axes.set_xlabel(plot.unit)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
     return path

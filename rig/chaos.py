@@ -7,7 +7,6 @@ ends: afterwards, in quiet, what Docker lists must be what mdnp promised, what t
 
 import argparse
 import itertools
-import json
 import random
 import re
 import sys
@@ -17,13 +16,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from rig.command import RigError, until
+from rig.command import RigError
 from rig.engine import Engine
 from rig.host import Host, Underlay
 from rig.image import IMAGE
 from rig.plugin import Plugin
+from rig.quiet import Quiet, Untrue, must
 from rig.rootfs import chosen
 from rig.sandbox import Run
 
@@ -35,7 +34,6 @@ _CONTAINERS = ("c0", "c1", "c2", "c3", "c4", "c5")
 _AT_ONCE = 3
 _DELAY_S = 0.4  # a disturbance comes at any time while the operations of its round are under way
 _BYSTANDERS = ("by0", "by1")
-_QUIET_S = 20.0
 _GAP = 10  # pings of a fifth of a second: what a flushed firewall may cost, two seconds
 _NETWORK_OPTIONS = (
     (),
@@ -47,7 +45,6 @@ _NETWORK_OPTIONS = (
     ("-o", "mdnp.gateway=docker"),
 )
 _PORTS = ((), (), ("-p", "8080:80"), ("-p", "8081-8083:81/udp"), ("-p", "90", "-p", "91/udp"))
-_OURS = re.compile(r"\b(md[bvp]-[0-9a-z]+)")
 
 
 @dataclass
@@ -70,6 +67,7 @@ class Chaos:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311  # to be repeated, not to be secret
         self._host = self.engine.host
+        self._quiet = Quiet(self.engine, self.plugin, _BYSTANDERS)
 
     def run(self, steps: int, tell: Callable[[str], None]) -> None:
         """Do `steps` operations. Untrue says what is not so in the quiet after them."""
@@ -83,10 +81,11 @@ class Chaos:
             self._do(deeds)
             done += len(deeds)
         tell(f"# {done} operations: {', '.join(f'{count} {what}' for what, count in sorted(self.counted.items()))}")
-        self._calm()
-        self._check()
+        self._ensure_running()
+        self._quiet.calm()
+        self._quiet.check()
         self._check_bystanders()
-        self._remove_all()
+        self._quiet.remove_all()
 
     def _round(self) -> list[Deed]:
         names = self._random.sample(_CONTAINERS, self._random.randint(1, _AT_ONCE))
@@ -168,13 +167,9 @@ class Chaos:
     def _delete_link(self, place: float) -> None:
         """One of ours, but for the bystanders': which one depends on what is there."""
         spared = self._links_of_bystanders()
-        links = [one for one in self._links() if one not in spared and not one.startswith("mdp-")]
+        links = [one for one in self._quiet.links() if one not in spared and not one.startswith("mdp-")]
         if links:
             self._host.run(["ip", "link", "del", links[int(place * len(links))]], check=False)
-
-    def _links(self) -> list[str]:
-        rows = json.loads(self._host.run(["ip", "-json", "link", "show"]).out)
-        return sorted(row["ifname"] for row in rows if _OURS.match(row["ifname"]))
 
     def _links_of_bystanders(self) -> set[str]:
         return {self._bridge, *self._veths}
@@ -196,119 +191,10 @@ class Chaos:
         said = self.engine.docker("exec", _BYSTANDERS[0], "cat", "/tmp/pings")  # noqa: S108  # in the container
         answered = [int(one) for one in re.findall(r"seq=(\d+)", said)]
         gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(answered)]
-        _must(len(answered) > _GAP, "the bystanders heard nothing of each other")
-        _must(max(gaps) <= _GAP, f"the bystanders heard nothing for {max(gaps) / 5} s")
+        must(len(answered) > _GAP, "the bystanders heard nothing of each other")
+        must(max(gaps) <= _GAP, f"the bystanders heard nothing for {max(gaps) / 5} s")
         if not self.counted["flush"]:
-            _must(not sum(gaps), f"the bystanders lost {sum(gaps)} pings")
-
-    # The quiet after, and the truth in it.
-
-    def _calm(self) -> None:
-        """
-        As an operator would: containers that are lost are restarted, what Docker has forgotten is collected.
-
-        The plugin is given a grace time of nothing, since nothing is under way any more.
-        """
-        self._ensure_running()
-        self.plugin.stop()
-        self.plugin.env["MDNP_GRACE"] = "0"
-        self.plugin.start()
-        if self._status()["lost"]:
-            running = self.engine.docker("ps", "--format={{.Names}}").split()
-            for name in set(running) - set(_BYSTANDERS):
-                self.engine.attempt("restart", "-t", "0", name)
-        self.plugin.cli("gc", timeout=90)
-        until(lambda: bool(self._status()["healthy"]), f"mdnp to be in sync: {self._status()}", _QUIET_S)
-
-    def _status(self) -> dict[str, Any]:
-        view: dict[str, Any] = self._asked("status")
-        return view
-
-    def _asked(self, *command: str) -> Any:
-        return json.loads(self.plugin.cli(*command, "--json", check=False))
-
-    def _check(self) -> None:
-        networks = self._inspected("network", "ls", "-q", "--filter=driver=mdnp")
-        containers = self._inspected("ps", "-q")
-        ours = {one["Id"] for one in networks}
-        attached = [
-            one
-            for container in containers
-            for one in container["NetworkSettings"]["Networks"].values()
-            if one["NetworkID"] in ours
-        ]
-        endpoints = {one["EndpointID"] for one in attached if one["EndpointID"]}
-        _same("networks", ours, {one["id"] for one in self._status()["networks"]})
-        _same("endpoints", endpoints, {one["id"] for one in self._asked("endpoint", "ls")})
-        self._check_kernel(ours, endpoints)
-        self._check_pools(networks, attached)
-        self._check_ports(endpoints)
-
-    def _check_kernel(self, networks: set[str], endpoints: set[str]) -> None:
-        """By ip(8) and nft(8), not by mdnp's eyes."""
-        links = {f"mdb-{one[:11]}" for one in networks} | {f"mdv-{one[:11]}" for one in endpoints}
-        until(lambda: set(self._links()) == links, f"the links to be those of Docker's list: {self._links()}", 5)
-        rules = self._host.run(["nft", "list", "ruleset"]).out
-        _same("links that nft knows", links, set(_OURS.findall(rules)) - {"mdb-"}, at_most=True)
-
-    def _check_pools(self, networks: list[dict[str, Any]], attached: list[dict[str, Any]]) -> None:
-        own = {one["Id"] for one in networks if one["IPAM"]["Driver"] == "mdnp"}
-        given = [one for one in attached if one["NetworkID"] in own and one["EndpointID"]]
-        listed = {one[name] for one in given for name in ("IPAddress", "GlobalIPv6Address") if one[name]}
-        pools = self._asked("pool", "ls")
-        held = [row for pool in pools for row in self._asked("pool", "inspect", pool["id"])["addresses"]]
-        _same("addresses", listed, {row["address"] for row in held if row["kind"] == "endpoint"})
-        subnets = {config["Subnet"] for one in networks if one["Id"] in own for config in one["IPAM"]["Config"]}
-        _same("pools", subnets, {pool["pool"] for pool in pools})
-
-    def _check_ports(self, endpoints: set[str]) -> None:
-        """The ports that the daemon holds, by ss(8), are those that it lists."""
-        listed = {(one["protocol"], one["host_port"]) for one in self._asked("port", "ls")}
-        _must({one["endpoint"] for one in self._asked("port", "ls")} <= endpoints, "a port is of an endpoint")
-        said = self._host.run(["ss", "-Hanltup"]).out
-        held = {
-            (line.split()[0], int(line.split()[4].rpartition(":")[2]))
-            for line in said.splitlines()
-            if f"pid={self.plugin.pid}," in line
-        }
-        _same("ports", listed, held, at_most=True)
-
-    def _inspected(self, *listing: str) -> list[dict[str, Any]]:
-        ids = self.engine.docker(*listing).split()
-        if not ids:
-            return []
-        kind = "network" if listing[0] == "network" else "container"
-        found: list[dict[str, Any]] = json.loads(self.engine.docker(kind, "inspect", *ids))
-        return found
-
-    def _remove_all(self) -> None:
-        """With the last network goes everything."""
-        self.engine.clear()
-        self.plugin.cli("gc", timeout=90)
-        until(lambda: not self._links(), f"the links to go: {self._links()}", 5)
-        for nouns in (("network", "ls"), ("endpoint", "ls"), ("pool", "ls"), ("port", "ls")):
-            left = self._asked(*nouns)
-            _must(not left, f"mdnp {' '.join(nouns)} still has {left}")
-        commands = (["nft", "list", "tables"], ["iptables", "-S"], ["ip6tables", "-S"])
-        for command in commands:
-            left = self._host.run(command).out
-            _must("mdnp" not in left, f"{' '.join(command)} still has {left}")
-
-
-class Untrue(Exception):
-    """What the quiet after a run shows is not what Docker lists."""
-
-
-def _must(holds: object, what: str) -> None:
-    if not holds:
-        raise Untrue(what)
-
-
-def _same(what: str, docker: set[Any], ours: set[Any], *, at_most: bool = False) -> None:
-    """`at_most`: ours may lack some, as what nft does not know of a network without a guard."""
-    missing, left = (set() if at_most else docker - ours), ours - docker
-    _must(not missing, f"{what}: Docker has {missing}, and mdnp does not")
-    _must(not left, f"{what}: mdnp has {left}, and Docker does not")
+            must(not sum(gaps), f"the bystanders lost {sum(gaps)} pings")
 
 
 def chaos_on(run: Run, version: str, seed: int, steps: int, tell: Callable[[str], None]) -> Chaos:

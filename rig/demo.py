@@ -22,9 +22,10 @@ _VERSION = os.environ.get("ENGINE", "20.10")
 class Demo:
     """A story teller: prints each command, runs it, prints what it said, and counts what went wrong."""
 
-    def __init__(self, engine: Engine, plugin: Plugin) -> None:
+    def __init__(self, engine: Engine, plugin: Plugin, prompt: str = "$") -> None:
         self._engine = engine
         self._plugin = plugin
+        self._prompt = prompt
         self.faults = 0
 
     def tell(self, text: str) -> None:
@@ -36,8 +37,8 @@ class Demo:
     def refused(self, line: str) -> str:
         return self._show(f"docker {line}", self._engine.attempt(*shlex.split(line)), well=False)
 
-    def mdnp(self, line: str) -> str:
-        return self._show(f"mdnp {line}", self._plugin.attempt(*shlex.split(line)))
+    def mdnp(self, line: str, *, well: bool = True) -> str:
+        return self._show(f"mdnp {line}", self._plugin.attempt(*shlex.split(line)), well)
 
     def host(self, line: str) -> str:
         return self._show(line, self._plugin.host.run(shlex.split(line), check=False))
@@ -63,7 +64,7 @@ class Demo:
         return self._plugin.host.run(["ip", "link"]).out
 
     def _show(self, line: str, result: Result, well: bool = True) -> str:
-        print(f"$ {line}", flush=True)
+        print(f"{self._prompt} {line}", flush=True)
         if result.said.strip():
             print(result.said.rstrip(), flush=True)
         self.expect((result.code == 0) is well, f"`{line}` ends {'well' if well else 'with an error'}: {result.code}")

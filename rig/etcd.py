@@ -19,7 +19,8 @@ ETCD, ETCDCTL = "etcd", "etcdctl"
 PORT = 2379
 ROOT = "root"
 _READY_S = 30.0
-_CALM = ("--heartbeat-interval=100", "--election-timeout=1000")
+# The machine's disk is shared by all tests; what a killed process has written is there all the same.
+_QUICK = ("--unsafe-no-fsync",)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Etcd:
     A member, which is the whole cluster unless it was `joined` with others. It is not started by being made.
 
     It listens on `address`, which `namespace` must have, at `port` for clients and at the next one for members. With
-    `keys` its clients must come by TLS and show a certificate of that authority (see `authority`).
+    `keys` its clients must come by TLS and show a certificate of that authority (see `authority`). `options` are flags
+    of etcd(1) besides.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Etcd:
         address: str = "127.0.0.1",
         port: int = PORT,
         keys: Paths | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.namespace = namespace
         self.name = name
         self.keys = keys
+        self.options = tuple(options)
         host = bracketed(ip_address(address))
         self.url = f"{'https' if keys else 'http'}://{host}:{port}"
         self.peer = f"http://{host}:{port + 1}"
@@ -137,11 +141,12 @@ class Etcd:
         for member in self.members:
             member._password = password  # noqa: SLF001  # our own kind
 
-    def ctl(self, *words: str, check: bool = True, near: bool = True) -> Result:
+    def ctl(self, *words: str, check: bool = True, near: bool = True, feed: str = "") -> Result:
         """Run etcdctl(1) on this member, as root if users are asked for; `near` is False for what asks no server."""
         place = (f"--endpoints={self.url}", *self._client_keys()) if near else ()
         who = (f"--user={ROOT}:{self._password}",) if near and self._password else ()
-        return self.namespace.run((ETCDCTL, *place, *who, *words), check=check, env={"ETCDCTL_API": "3"})
+        environment = {"ETCDCTL_API": "3"}
+        return self.namespace.run((ETCDCTL, *place, *who, *words), check=check, env=environment, feed=feed.encode())
 
     @property
     def _cluster(self) -> str:
@@ -149,11 +154,12 @@ class Etcd:
 
     def _command(self) -> Sequence[str]:
         return (
-            *(ETCD, f"--name={self.name}", f"--data-dir={self._data}", *_CALM),
+            *(ETCD, f"--name={self.name}", f"--data-dir={self._data}", *_QUICK),
             *(f"--listen-client-urls={self.url}", f"--advertise-client-urls={self.url}"),
             *(f"--listen-peer-urls={self.peer}", f"--initial-advertise-peer-urls={self.peer}"),
             *(f"--initial-cluster={self._cluster}", "--initial-cluster-state=new"),
             *self._server_keys(),
+            *self.options,
         )
 
     def _server_keys(self) -> Sequence[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from rig.cluster import Cluster
 from rig.engine import Engine
 from rig.host import Host, Underlay
 from rig.plugin import Plugin
@@ -62,6 +63,25 @@ def plugin(testbed: Testbed, plugin_env: Mapping[str, str]) -> Iterator[Plugin]:
     testbed.engine.clear()
     plugin.stop()
     testbed.host.forget_plugin()
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Cluster]:
+    """Three hosts with running engines, and a place for an etcd; of the plugins and etcd nothing runs yet."""
+    _need_root()
+    with Run() as run:
+        cluster = Cluster(run)
+        cluster.each(lambda node: node.engine.start())
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(engines: Cluster) -> Iterator[Cluster]:
+    """The hosts as one cluster. Afterwards all is as new, whatever the test left."""
+    engines.start()
+    yield engines
+    engines.reset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

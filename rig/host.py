@@ -68,6 +68,7 @@ class Underlay(Namespace):
     def __init__(self, rig: Run) -> None:
         super().__init__(rig, "net")
         self._plugged = 1
+        self._ends: dict[str, str] = {}
         self.ip(
             "link add wire type bridge",
             f"address add {GATEWAY} dev wire",
@@ -80,7 +81,7 @@ class Underlay(Namespace):
         self._plugged += 1
         address = IPv4Interface(f"{GATEWAY.ip - 1 + self._plugged}/{GATEWAY.network.prefixlen}")
         address6 = IPv6Interface(f"{GATEWAY6.ip - 1 + self._plugged}/{GATEWAY6.network.prefixlen}")
-        end = f"to{self._plugged}"
+        end = self._ends[host.name] = f"to{self._plugged}"
         self.ip(
             f"link add {end} type veth peer name {UPLINK} netns {host.name}",
             f"link set {end} master wire up",
@@ -93,6 +94,10 @@ class Underlay(Namespace):
             f"route add ::/0 via {GATEWAY6.ip}",
         )
         return address, address6
+
+    def end_of(self, host: Namespace) -> str:
+        """The link here that leads to `host`."""
+        return self._ends[host.name]
 
 
 class Host(Namespace):

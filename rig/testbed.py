@@ -30,8 +30,11 @@ class Testbed:
 
         Its end is not checked.
         """
-        key = self.engine.docker("inspect", "--format={{.NetworkSettings.SandboxKey}}", container)
-        return run(["nsenter", f"--net={key}", "--", *map(str, command)], check=False, timeout=timeout)
+        return run(["nsenter", f"--net={self.key(container)}", "--", *map(str, command)], check=False, timeout=timeout)
+
+    def key(self, container: str) -> Path:
+        """The network namespace of a container."""
+        return Path(self.engine.docker("inspect", "--format={{.NetworkSettings.SandboxKey}}", container))
 
     def plugin(
         self,

@@ -15,6 +15,7 @@ from mdnp.kernel import Actual
 from mdnp.kernel.fake import FakeKernel
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.network import Network
+from mdnp.model.options import Mode
 from mdnp.recovery import Recovered, recover
 from mdnp.store import Hold, Put
 from mdnp.store.sqlite import SqliteStore
@@ -216,6 +217,22 @@ def test_a_network_whose_options_cannot_be_read_is_told_and_the_others_are_recov
     assert [one.id for one in promised(found)] == [NET]
     assert [line.split(" option")[0] for line in found.remarks] == [
         f"network {OTHER_NET[:12]} could not be recovered: unknown"
+    ]
+
+
+def test_an_overlay_is_recovered_without_its_tunnel_and_that_is_told() -> None:
+    """Which VNI and which blocks it had stands in the lost record alone."""
+    options = {"mdnp.mode": "overlay", "mdnp.segment": "blue"}
+    network = ListedNetwork(NET, "mdnp", "mdnp", False, options, (ListedPool(ip_network("10.50.0.0/16")),))
+
+    found = from_(Listing(frozenset(), {}, {}, {NET: network}))
+
+    [overlay] = promised(found)
+    assert isinstance(overlay, Network)
+    assert (overlay.options.mode, overlay.options.segment, overlay.vni) == (Mode.OVERLAY, "blue", 0)
+    assert pools(found) == {f"{SPACE}/10.50.0.0/16": {"10.50.0.1": "gateway"}}
+    assert [line.split(":")[0] for line in found.remarks] == [
+        f"network {NET[:12]} is an overlay, and was recovered without its tunnel"
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, Object, Sysctl, Veth
+from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, MadeLink, Object, Sysctl, Veth
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.driver.network import NetworkDriver
@@ -26,7 +26,7 @@ from mdnp.model.pool import PoolID
 from mdnp.model.port import HostSocket, PortRequest, Protocol, Publication
 from mdnp.reconcile import desired
 from mdnp.reconcile.converge import Reconciler
-from mdnp.store import Change, Promises, Store, Tenure
+from mdnp.store import Change, Known, Promises, Tenure
 from mdnp.store.sqlite import SqliteStore
 from mdnp.wire.network import INTERFACE, NetworkVerbs
 from mdnp.wire.routes import Routes
@@ -59,7 +59,7 @@ class TestedStore:
     __test__ = False  # pytest: no class of tests
     _FULL = "cannot write the state: database or disk is full; nothing was changed"
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self.full = False
         self.commits: list[tuple[Change, ...]] = []
@@ -86,6 +86,12 @@ class TestedStore:
 
     async def fact(self, name: str, first: str) -> str:
         return await self._store.fact(name, first)
+
+    async def known(self) -> Sequence[Known]:
+        return await self._store.known()
+
+    async def forget_known(self) -> None:
+        await self._store.forget_known()
 
     async def close(self) -> None:
         await self._store.close()
@@ -219,7 +225,7 @@ class World:
 
 def as_seen(one: Object) -> Seen:
     """As the kernel shows what was made."""
-    return one.link() if isinstance(one, Bridge | Veth) else one
+    return one.link() if isinstance(one, MadeLink) else one
 
 
 def _subject(step: Step) -> Object | Link:

@@ -5,39 +5,46 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mdnp
 from mdnp import config, logs, tls
+from mdnp.admin import cluster as admin_cluster
 from mdnp.admin import page
-from mdnp.admin import routes as admin_routes
 from mdnp.admin.exposition import Exposition
 from mdnp.admin.glance import Glance
 from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin
 from mdnp.admin.window import Window
+from mdnp.cluster import Cluster
+from mdnp.clustering import connected, open_member, owners
 from mdnp.config import Settings
+from mdnp.declared.declarer import Declarer
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.driver.network import NetworkDriver
-from mdnp.engine import Engine, EngineUnavailable
+from mdnp.driver.overlays import Overlays
+from mdnp.engine import Engine, EngineUnavailable, NetworkMaker
 from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
-from mdnp.http import BODY_LIMIT, Listener, Response
 from mdnp.ipam.driver import IpamDriver
 from mdnp.ipam.keeper import AddressKeeper
 from mdnp.kernel import Actual, Failure, Kernel
 from mdnp.kernel.claim import claim
 from mdnp.kernel.linux import LinuxKernel
+from mdnp.listeners import listen_admin, listen_plugin, listen_window
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
+from mdnp.member import Alone, News
+from mdnp.member.follower import Memory
+from mdnp.member.session import Member
 from mdnp.model.errors import Damaged, InvalidParameter, KernelError, MdnpError
 from mdnp.model.supernet import Supernet, ula
 from mdnp.orphans.collector import Collector
@@ -47,23 +54,19 @@ from mdnp.recovery import recover
 from mdnp.store import Store, sqlite
 from mdnp.store.sqlite import SqliteStore
 from mdnp.systemd import Systemd
-from mdnp.wire import routes as wire_routes
 from mdnp.wire.calls import Calls
 from mdnp.wire.ipam import INTERFACE as IPAM_DRIVER
 from mdnp.wire.ipam import LOCAL_SPACE, IpamVerbs
 from mdnp.wire.network import INTERFACE as NETWORK_DRIVER
 from mdnp.wire.network import NetworkVerbs
 from mdnp.wire.routes import Routes
-from mdnp.wire.verbs import failure
 
 log = logging.getLogger(__name__)
 
 _DRAIN_S = 10.0
-_SOCKET_UNIT = "mdnp.socket"
 _RECOVERY_S = 2.0  # Docker may be waiting for us
 _ULA_BYTES = 5  # RFC 4193, 3.2.2: a random global id of 40 bits
 _CALL_BYTES = 3  # of a call's id: short enough to be read out
-_TOO_LARGE = f"the body is larger than {BODY_LIMIT} bytes"
 
 
 def serve(settings: Settings) -> None:
@@ -157,9 +160,11 @@ async def _serve(settings: Settings, systemd: Systemd, secured: ssl.SSLContext |
 
 
 async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, secured: ssl.SSLContext | None) -> None:
+    cluster = connected(settings)
     kernel = await LinuxKernel.open(systemd.fds)
     measures = Measures()
-    engine = Directory(MeasuredEngine(DockerEngine(settings.docker_socket), measures))
+    docker = DockerEngine(settings.docker_socket)
+    engine = Directory(MeasuredEngine(docker, measures))
     try:
         if store.is_new:
             await systemd.starting("asking Docker and the kernel what there is")
@@ -172,8 +177,12 @@ async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, 
             engine,
             measures=measures,
             secured=secured,
+            cluster=cluster,
+            maker=docker,
         )
     finally:
+        if cluster is not None:
+            await cluster.close()
         await engine.close()
         await kernel.close()
 
@@ -210,24 +219,76 @@ async def _recover(settings: Settings, store: Store, kernel: Kernel, engine: Eng
         await store.commit(*found.changes)
 
 
+@dataclass(frozen=True)
+class _Rooms:
+    """Those that decide, as they are built on one another. `member` is None on a host that is in no cluster."""
+
+    member: Member | None
+    declarer: Declarer | None
+    reconciler: Reconciler
+    ipam: IpamDriver
+    driver: NetworkDriver
+
+    def run(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What each does beside the calls, until it is cancelled."""
+        running = [self.reconciler.run(), self.ipam.sharing.run()]
+        if self.member is not None:
+            running.append(self.member.run(self.ipam.sharing, self.driver))
+        return running if self.declarer is None else [*running, self.declarer.run()]
+
+    def shown(self, settings: Settings) -> admin_cluster.Cluster | None:
+        """What the operator's door needs of the cluster."""
+        if self.member is None or self.declarer is None:
+            return None
+        servers = tuple(map(str, settings.etcd))
+        return admin_cluster.Cluster(self.member, self.member, servers, self.declarer.wake)
+
+
+async def _build(
+    settings: Settings,
+    systemd: Systemd,
+    store: Memory,
+    kernel: Kernel,
+    *,
+    measures: Measures,
+    cluster: Cluster | None,
+    maker: NetworkMaker | None,
+) -> _Rooms:
+    """With the kernel in sync. No etcd is asked for that: what the other hosts told last is in the store."""
+    declarer: Declarer | None = None
+
+    def changed(news: News) -> None:
+        reconciler.changed(owners(news, store.promises.networks.values()))
+        if news.networks and declarer is not None:
+            declarer.wake()
+
+    member = None if cluster is None else await open_member(settings, cluster, store, changed)
+    declarer = Declarer(member, maker, store, settings.socket.stem) if member and maker else None
+    reconciler = Reconciler(store, kernel, measures=measures, outlook=member or Alone())
+    await systemd.starting("bringing the kernel in sync")
+    await _start_in_sync(store, reconciler)
+    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time, member)
+    driver = NetworkDriver(store, kernel, reconciler, time.time, Overlays(member, ipam.sharing))
+    return _Rooms(member, declarer, reconciler, ipam, driver)
+
+
 async def _run(
     settings: Settings,
     systemd: Systemd,
-    store: Store,
+    store: Memory,
     kernel: Kernel,
     engine: Directory,
     *,
     measures: Measures,
     secured: ssl.SSLContext | None = None,
+    cluster: Cluster | None = None,
+    maker: NetworkMaker | None = None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    reconciler = Reconciler(store, kernel, measures=measures)
-    await systemd.starting("bringing the kernel in sync")
-    await _start_in_sync(store, reconciler)
-    ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time)
-    driver = NetworkDriver(store, kernel, reconciler, time.time)
+    rooms = await _build(settings, systemd, store, kernel, measures=measures, cluster=cluster, maker=maker)
+    reconciler, ipam, driver, shown = rooms.reconciler, rooms.ipam, rooms.driver, rooms.shown(settings)
     keepers = [MeasuredKeeper(one, measures) for one in (NetworkKeeper(store, driver), AddressKeeper(store, ipam))]
     collector = Collector(keepers, engine, time.time, settings.grace)
     exposition = Exposition(
@@ -240,6 +301,7 @@ async def _run(
         directory=engine,
         version=mdnp.__version__,
         database_bytes=partial(SqliteStore.size, settings.state_dir),
+        cluster=shown,
     )
     glance = Glance(
         store=store,
@@ -251,8 +313,8 @@ async def _run(
         version=mdnp.__version__,
     )
     looks = {"/metrics": exposition.answer, "/": page.answer, "/topology": glance.answer}
-    window = await _listen_window(settings, Window(looks))
-    admin = await _listen_admin(
+    window = await listen_window(settings, Window(looks))
+    admin = await listen_admin(
         settings,
         systemd.listener(settings.admin_socket),
         Admin(
@@ -265,6 +327,7 @@ async def _run(
             version=mdnp.__version__,
             settings=config.shown(settings),
             looks=looks,
+            cluster=shown,
         ),
     )
     interfaces = {
@@ -272,16 +335,16 @@ async def _run(
         IPAM_DRIVER: IpamVerbs(ipam).verbs(),
     }
     # An engine that starts makes its firewall anew; it activates us at first use, after that.
-    plugin = await _listen_plugin(
+    plugin = await listen_plugin(
         settings,
         systemd,
         Calls(Routes(interfaces, activated=reconciler.doubt), measures, partial(secrets.token_hex, _CALL_BYTES)),
         secured,
     )
     systemd.close_rest()
-    status = partial(_status, store, reconciler, measures)
+    status = partial(_status, store, reconciler, measures, rooms.member)
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(one) for one in (reconciler.run(), collector.run(), systemd.run(status))]
+        beside = [tasks.create_task(one) for one in (*rooms.run(), collector.run(), systemd.run(status))]
         log.info("mdnp %s serves on %s", mdnp.__version__, " and ".join(map(str, _places(settings))))
         await systemd.ready(status())
         await stop.wait()
@@ -312,7 +375,7 @@ async def _start_in_sync(store: Store, reconciler: Reconciler) -> None:
         log.warning("lost, cannot be rebuilt: %s; restart its container", lost.object)
 
 
-def _status(store: Store, reconciler: Reconciler, measures: Measures) -> str:
+def _status(store: Store, reconciler: Reconciler, measures: Measures, member: Member | None) -> str:
     promises = store.promises
     ports = sum(len(one.ports) for one in promises.endpoints.values())
     facts = [f"{len(promises.networks)} networks, {len(promises.endpoints)} endpoints, {ports} published ports"]
@@ -323,6 +386,8 @@ def _status(store: Store, reconciler: Reconciler, measures: Measures) -> str:
         facts.append(f"answering {measures.calls_under_way} calls")
     if measures.docker_up is False:
         facts.append("waiting for Docker to answer")
+    if member is not None and not member.standing().connected:
+        facts.append("not in the cluster: see mdnp status")
     return "; ".join(facts)
 
 
@@ -336,46 +401,3 @@ async def _supernets(settings: Settings, store: Store) -> tuple[Supernet, ...]:
 
 def _places(settings: Settings) -> tuple[object, ...]:
     return (settings.socket, *([settings.listen] if settings.listen else []))
-
-
-async def _listen_plugin(
-    settings: Settings, systemd: Systemd, calls: Calls, secured: ssl.SSLContext | None
-) -> list[Listener]:
-    """On the socket, and on TCP if asked; first there, since what fails there leaves no file behind."""
-
-    async def answer(_method: str, path: str, body: bytes) -> Response:
-        answered = await calls.answer(path, body)
-        return Response(answered.status, answered.body, wire_routes.CONTENT_TYPE)
-
-    too_large = failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, wire_routes.CONTENT_TYPE)
-    found = []
-    if settings.listen is not None and secured is not None:
-        inherited = systemd.tcp_listener(settings.listen)
-        found.append(await Listener.open_tcp(settings.listen, secured, answer, refusal, inherited))
-    inherited = systemd.listener(settings.socket, _SOCKET_UNIT)
-    return [*found, await Listener.open(settings.socket, answer, refusal, inherited)]
-
-
-async def _listen_admin(settings: Settings, inherited: socket.socket | None, admin: Admin) -> Listener:
-    async def answer(method: str, path: str, _body: bytes) -> Response:
-        answered = await admin.answer(method, path)
-        return Response(answered.status, answered.body, answered.content_type, answered.headers)
-
-    too_large = admin_routes.failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, too_large.content_type)
-    return await Listener.open(settings.admin_socket, answer, refusal, inherited)
-
-
-async def _listen_window(settings: Settings, window: Window) -> Listener | None:
-    """On the loopback port, if one is asked for."""
-    if settings.metrics is None:
-        return None
-
-    async def answer(method: str, path: str, _body: bytes) -> Response:
-        answered = await window.answer(method, path)
-        return Response(answered.status, answered.body, answered.content_type, answered.headers)
-
-    too_large = admin_routes.failure(413, _TOO_LARGE)
-    refusal = Response(too_large.status, too_large.body, too_large.content_type)
-    return await Listener.open_loopback(settings.metrics.address, settings.metrics.port, answer, refusal)

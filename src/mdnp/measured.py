@@ -13,11 +13,12 @@ from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.engine import Engine, EngineUnavailable, Listing
 from mdnp.kernel import Actual, Failure, Kernel, Notice, Surroundings, Traffic
 from mdnp.measures import Histogram, Measures
+from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import MdnpError
 from mdnp.model.pool import PoolID
 from mdnp.orphans import Keeper, Orphan
-from mdnp.store import Change, Promises, Store, Tenure
+from mdnp.store import Change, Known, Promises, Tenure
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def kind_of(step: Step) -> tuple[str, str]:
 
 
 class MeasuredStore:
-    def __init__(self, store: Store, measures: Measures) -> None:
+    def __init__(self, store: Memory, measures: Measures) -> None:
         self._store = store
         self._measures = measures
 
@@ -104,6 +105,12 @@ class MeasuredStore:
 
     async def fact(self, name: str, first: str) -> str:
         return await self._store.fact(name, first)
+
+    async def known(self) -> Sequence[Known]:
+        return await self._store.known()
+
+    async def forget_known(self) -> None:
+        await self._store.forget_known()
 
     async def close(self) -> None:
         await self._store.close()

@@ -21,7 +21,7 @@ from mdnp.model.errors import MdnpError
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import derived_mac, parse_mac
 from mdnp.model.network import IPAddress, IPInterface, IPNetwork, Network, Subnet, needs_gateway
-from mdnp.model.options import GatewayMode, NetworkOptions, Routing, parse_network_options
+from mdnp.model.options import GatewayMode, Mode, NetworkOptions, Routing, parse_network_options
 from mdnp.model.pool import Pool, PoolID, PoolPromise, pool_id
 from mdnp.model.port import PortRequest, Protocol, Publication
 from mdnp.store import Change, Hold, Put
@@ -53,8 +53,17 @@ def recover(listing: Listing | None, actual: Actual, *, driver: str, space: str,
         networks = list(_listed_networks(listing, kernel, names, now, found))
         endpoints = list(_listed_endpoints(listing, kernel, networks, now, found))
         found.changes += _pools(listing, kernel, names, space, now)
+    found.remarks += [_cut_off(one) for one in networks if one.options.mode is Mode.OVERLAY]
     found.changes[:0] = [*map(Put, networks), *map(Put, endpoints)]
     return found
+
+
+def _cut_off(overlay: Network) -> str:
+    """Which VNI and which blocks were agreed on for it only our own record knew."""
+    return (
+        f"network {short(overlay.id)} is an overlay, and was recovered without its tunnel: its containers reach those"
+        " on other hosts again when it was removed and created anew"
+    )
 
 
 class _Kernel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from mdnp.admin.cluster import Cluster
 from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin, Look
 from mdnp.driver.keeper import NetworkKeeper
@@ -39,8 +40,10 @@ async def open_admin(
     world: World,
     engine: Engine | None = None,
     directory: Directory | None = None,
+    *,
     collector: Collector | None = None,
     looks: Mapping[str, Look] | None = None,
+    cluster: Cluster | None = None,
 ) -> Admin:
     ipam = await IpamDriver.open(world.store, world.kernel, (), lambda: 0.0)
     directory = directory or Directory(engine or Engine())
@@ -55,4 +58,5 @@ async def open_admin(
         version=VERSION,
         settings=SETTINGS,
         looks=looks,
+        cluster=cluster,
     )

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from mdnp.admin.cluster import Cluster
 from mdnp.admin.exposition import Exposition
 from mdnp.admin.routes import Answer
 from mdnp.admin.window import Window
@@ -21,11 +23,17 @@ from mdnp.ipam.keeper import AddressKeeper
 from mdnp.kernel import Traffic
 from mdnp.measured import MeasuredKernel
 from mdnp.measures import CONTENT_TYPE, Measures
+from mdnp.member import About, Alone, KnownHost, Liveness, Remark
+from mdnp.model.options import Mode, NetworkOptions
+from mdnp.model.pool import Pool, PoolPromise
+from mdnp.model.segment import Block
 from mdnp.orphans.collector import Collector
+from mdnp.store import Put
 from mdnp.wire.calls import Calls
 from mdnp.wire.ipam import IpamVerbs
 from mdnp.wire.routes import Routes
 from tests.admin.door import Engine, open_admin
+from tests.declared.registry import FakeRegistry, a_host
 from tests.ipam.engine import listing
 from tests.ipam.house import request_address, request_pool
 from tests.world import (
@@ -36,6 +44,7 @@ from tests.world import (
     WEB,
     WEB_LINK,
     World,
+    a_network,
     create_endpoint,
     create_network,
     join,
@@ -46,13 +55,15 @@ OPERATING = Path(__file__).parents[2] / "docs/operating.md"
 DASHBOARD = Path(__file__).parents[2] / "docs/grafana/mdnp.json"
 _SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
+GONE = Liveness.GONE
+
 Values = dict[tuple[str, ...], float]
 
 
 class House:
     """A world with what the metrics are read from."""
 
-    def __init__(self, world: World, ipam: IpamDriver) -> None:
+    def __init__(self, world: World, ipam: IpamDriver, cluster: Cluster | None = None) -> None:
         self.world = world
         self.engine = Engine()
         self.directory = Directory(self.engine)
@@ -70,6 +81,7 @@ class House:
             directory=self.directory,
             version="9.9.9",
             database_bytes=lambda: 4096,
+            cluster=cluster,
         )
 
     async def metrics(self) -> dict[str, Metric]:
@@ -261,6 +273,37 @@ async def test_a_window_shows_what_it_is_for_and_nothing_can_be_done_through_it(
 # What is written about them.
 
 
+async def in_cluster(house: House) -> House:
+    """The same host as one of three, with a pool that it shares."""
+    overlay = a_network("e5" * 32, "10.50.0.0/16", options=NetworkOptions(mode=Mode.OVERLAY))
+    pool = ip_network("10.50.0.0/16")
+    block = Block(pool, ip_network("10.50.3.0/24"))
+    await house.world.store.commit(Put(PoolPromise("mdnp-local", Pool(pool), 0.0)), Put(overlay), Put(block))
+    hosts = (KnownHost(a_host(1), Liveness.ALIVE), KnownHost(a_host(2), Liveness.ALIVE), KnownHost(a_host(3), GONE))
+    registry = FakeRegistry(None, *hosts)
+    registry.facts = {"requests": {"commit": 7}, "pending": 2, "remarks": (Remark(About.MAC, "x"),)}
+    ipam = await IpamDriver.open(house.world.store, house.world.kernel, (), house.world.clock)
+    return House(house.world, ipam, Cluster(registry, Alone(), (), lambda: None))
+
+
+async def test_the_cluster_is_told_only_where_there_is_one(house: House) -> None:
+    without = await house.values()
+    shown = await (await in_cluster(house)).values()
+
+    assert not [labels for labels in without if "cluster" in labels[0] or "blocks" in labels[0]]
+    assert {labels: value for labels, value in shown.items() if value and "cluster" in labels[0]} == {
+        ("mdnp_cluster_up",): 1,
+        ("mdnp_cluster_hosts", "alive"): 2,
+        ("mdnp_cluster_hosts", "gone"): 1,
+        ("mdnp_cluster_pending_rows",): 2,
+        ("mdnp_cluster_remarks", "mac"): 1,
+        ("mdnp_cluster_requests_total", "commit"): 7,
+        ("mdnp_cluster_revision",): 100,
+        ("mdnp_cluster_epoch",): 1,
+    }
+    assert shown["mdnp_pool_blocks", "mdnp-local/10.50.0.0/16"] == 1
+
+
 async def exposed(house: House) -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of each metric, once everything has happened; counters with their `_total`."""
     Calls(house.world.routes, house.measures, lambda: "")
@@ -295,7 +338,7 @@ async def test_each_metric_is_in_the_document_with_its_type_and_labels_and_no_ot
     written = {name: (kind, labels) for name, kind, labels in rows}
 
     assert len(written) == len(rows)
-    assert written == await exposed(house)
+    assert written == await exposed(await in_cluster(house))
 
 
 def queries(node: Any) -> Iterator[str]:
@@ -312,7 +355,7 @@ def queries(node: Any) -> Iterator[str]:
 
 
 async def test_the_dashboard_asks_only_for_metrics_and_labels_that_there_are(house: House) -> None:
-    found = await exposed(house)
+    found = await exposed(await in_cluster(house))
     asked = list(queries(json.loads(DASHBOARD.read_text())))
 
     names = {name for query in asked for name in re.findall(r"\b(?:mdnp|process)_\w+", query)}

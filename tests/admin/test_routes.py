@@ -335,7 +335,7 @@ async def test_what_is_not_there_is_told(admin: Admin, path: str, words: str) ->
 
 
 async def test_looking_changes_nothing_and_nothing_is_changed_by_looking_s_paths(admin: Admin) -> None:
-    assert await refused(admin, "/network", "POST") == (404, "no such path: POST /network")
+    assert await refused(admin, "/endpoint", "POST") == (404, "no such path: POST /endpoint")
     assert await refused(admin, "/network", "DELETE") == (404, "no such path: DELETE /network")
 
 

@@ -1,6 +1,5 @@
 """The command line against a daemon's door on a real socket."""
 
-import asyncio
 import json
 import re
 import socket
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ import pytest
 
 import mdnp
 from mdnp.cli import rendering
-from mdnp.cli.main import main
-from mdnp.http import Listener, Response
 from tests.admin.door import SETTINGS, VERSION, open_admin
+from tests.cli.terminal import Terminal, opened
 from tests.world import (
     BRIDGE,
     DB,
@@ -38,54 +35,6 @@ from tests.world import (
 )
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[list[str]]:
-        return [line.split() for line in self.out.splitlines()]
-
-    @property
-    def value(self) -> Any:
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Where an operator types; the daemon's door is in `runtime_dir`."""
-
-    runtime_dir: Path
-    patch: pytest.MonkeyPatch
-    capture: pytest.CaptureFixture[str]
-
-    async def mdnp(self, *arguments: str) -> Said:
-        self.patch.setattr(sys, "argv", ["mdnp", *arguments])
-        self.capture.readouterr()
-        code = await asyncio.to_thread(_exit_code)
-        said = self.capture.readouterr()
-        return Said(code, said.out, said.err)
-
-
-def _exit_code() -> int:
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    config = tmp_path / "mdnp.toml"
-    config.touch()
-    monkeypatch.setenv("MDNP_CONFIG", str(config))
-    monkeypatch.setenv("MDNP_RUNTIME_DIR", str(tmp_path))
-    return Terminal(tmp_path, monkeypatch, capsys)
-
-
 @pytest.fixture
 async def daemon(world: World, terminal: Terminal) -> AsyncIterator[World]:
     """A network with a joined and a created endpoint, and the door open."""
@@ -94,13 +43,8 @@ async def daemon(world: World, terminal: Terminal) -> AsyncIterator[World]:
     await world.ok("CreateEndpoint", create_endpoint(DB, "10.1.0.3/24"))
     admin = await open_admin(world)
 
-    async def answer(method: str, path: str, _body: bytes) -> Response:
-        answered = await admin.answer(method, path)
-        return Response(answered.status, answered.body, answered.content_type)
-
-    listener = await Listener.open(terminal.runtime_dir / "admin.sock", answer, Response(413, b"{}", "text/plain"))
-    yield world
-    await listener.drain(1)
+    async with opened(admin, terminal):
+        yield world
 
 
 async def test_the_status_of_what_is_well_is_0(daemon: World, terminal: Terminal) -> None:
@@ -412,6 +356,11 @@ async def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> Non
     said = await terminal.mdnp(*arguments)
 
     assert (said.code, said.out, said.err.startswith("Usage: mdnp ")) == (2, "", True)
+
+
+async def test_each_etcd_has_a_flag(terminal: Terminal) -> None:
+    said = await terminal.mdnp("serve", "--etcd", "https://etcd-1.lan", "--etcd", "etcd-2.lan")
+    assert (said.code, said.err.split(": expected")[0]) == (2, "mdnp: --etcd: etcd 'https://etcd-1.lan etcd-2.lan'")
 
 
 async def test_wrong_settings_are_2_and_all_told_at_once(terminal: Terminal) -> None:

@@ -106,6 +106,11 @@ def test_each_kind_of_name_is_offered_where_a_command_takes_it(names: Mapping[st
         ("mdnp endpoint inspect w", ["web"]),
         ("mdnp history ", ["web", "10.1.0.2", "fd00::2"]),
         ("mdnp pool inspect ", ["10.1.0.0/24"]),
+        ("mdnp host inspect ", ["alpha", "9" * 16, "192.0.2.9"]),
+        ("mdnp host remove a", ["alpha"]),
+        ("mdnp network rm ", ["blue"]),
+        ("mdnp network r", ["rm"]),
+        ("mdnp host remove --f", ["--force"]),
     ],
 )
 async def test_names_that_docker_told_are_offered_once(words: str, found: list[str], nobody: Mapping[str, str]) -> None:
@@ -114,6 +119,8 @@ async def test_names_that_docker_told_are_offered_once(words: str, found: list[s
         "/network": [{"id": "a1" * 32, "name": "shop", "bridge": "mdb-a1", "subnets": [{"pool": "10.1.0.0/24"}]}],
         "/endpoint": [endpoint, endpoint],
         "/pool": [{"pool": "10.1.0.0/24", "used": 2, "size": 253}],
+        "/host": [{"id": "9" * 16, "name": "alpha", "vtep": "192.0.2.9"}],
+        "/declared": [{"name": "blue", "subnets": ["10.60.0.0/16"]}],
     }
 
     async def answer(_method: str, path: str, _body: bytes) -> Response:

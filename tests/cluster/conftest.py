@@ -24,7 +24,7 @@ Maker = Callable[..., Etcd]
 
 @pytest.fixture(scope="session")
 def etcd_namespace(rig_run: Run) -> Namespace:
-    """One for all tests: gRPC's threads are made by its first call, and stay in the namespace that it was made in."""
+    """One for all tests: gRPC keeps its threads from one to the next."""
     return Namespace(rig_run, "etcd")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import mdnp
 from mdnp.config import Settings, shown
 from mdnp.dataplane.naming import GROUP
-from mdnp.doctor import Clock, Daemon, Disk, Docker, Facts, File, Modules, Units
+from mdnp.doctor import Clock, Daemon, Disk, Docker, Etcd, Facts, File, Modules, Units
 from mdnp.doctor.checks import CHECKS, judge
 from mdnp.doctor.firewall import Chain, from_iptables
 
@@ -148,7 +148,62 @@ WELL = Facts(
     units=UNITS,
     clock=Clock(NOW, NOW - 5, synchronised=True, keepers=frozenset({"chronyd"})),
     certificates={"/etc/mdnp/tls/server.pem": NOW + 400 * 86400},
+    etcd={},
 )
+
+# The same host as one of two.
+
+ETCD = "http://192.0.2.9:2379"
+VNI = 0x6D0001
+CLUSTER: Mapping[str, Any] = {
+    "connected": True,
+    "trouble": "",
+    "epoch": 1,
+    "host": {"id": "1" * 16, "name": "host1", "vtep": "192.0.2.2"},
+    "waiting": [],
+    "remarks": [],
+    "networks": [],
+}
+HOSTS: Sequence[Mapping[str, Any]] = (
+    {"name": "host1", "vtep": "192.0.2.2", "liveness": "alive"},
+    {"name": "host2", "vtep": "192.0.2.3", "liveness": "alive"},
+    {"name": "host3", "vtep": "192.0.2.3", "liveness": "gone"},
+)
+OVERLAY: Mapping[str, Any] = {**NETWORK, "kind": "overlay", "mtu": 1450, "vni": VNI}
+TUNNEL: Mapping[str, Any] = {
+    "ifname": "mdx-a1000000000",
+    "mtu": 1450,
+    "group": str(GROUP),
+    "master": BRIDGE,
+    "linkinfo": {"info_kind": "vxlan", "info_data": {"id": VNI, "port": 4789, "local": "192.0.2.2"}},
+}
+OWN_END = "mdh-a1000000000"
+MEMBER = replace(
+    WELL,
+    daemon=replace(
+        DAEMON,
+        status={**STATUS, "cluster": CLUSTER},
+        networks=[OVERLAY],
+        settings={**DAEMON.settings, "etcd": ETCD},
+        hosts=HOSTS,
+    ),
+    links=[*LINKS, TUNNEL, {"ifname": OWN_END, "mtu": 1450, "group": str(GROUP)}],
+    addresses=[
+        *ADDRESSES,
+        {"ifname": OWN_END, "addr_info": [{"local": "10.1.0.9", "prefixlen": 32, "scope": "global"}]},
+    ],
+    routes=[*ROUTES, {"dst": "10.1.0.0/24", "dev": OWN_END, "table": str(GROUP)}],
+    asked=frozenset({("00000000", 4789)}),
+    features={"veth": "", "bridge": "", "vxlan": "", "neigh-suppress": ""},
+    etcd={ETCD: Etcd(7)},
+)
+
+
+def told(**changes: Any) -> Daemon:
+    """The daemon of the host in the cluster, with what it tells of that changed."""
+    daemon = MEMBER.daemon
+    assert isinstance(daemon, Daemon)
+    return replace(daemon, status={**STATUS, "cluster": {**CLUSTER, **changes}})
 
 
 def spoiled(**changes: Any) -> Facts:

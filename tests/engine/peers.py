@@ -73,15 +73,24 @@ class Peers:
         within_s: float = 3.0,
         source_port: int = 0,
         load: int = 1,
+        whole: bool = False,
     ) -> list[str]:
         """
         What the servers at `targets` (tcp:192.0.2.2:80, udp:[::1]:80) answered, asked all at once.
 
-        Without an answer, why: refused, reset, unreachable, silence, closed. `load` bytes are sent; if there is more
-        than one, the server says how many came.
+        Without an answer, why: refused, reset, unreachable, silence, closed, too big. `load` bytes are sent; if there
+        is more than one, the server says how many came. `whole`: nobody may break a packet into fragments.
         """
-        options = [f"--within={within_s}", f"--source-port={source_port}", f"--load={load}"]
+        options = [f"--within={within_s}", f"--source-port={source_port}", f"--load={load}", *["--whole"] * whole]
         return self._told(place, "ask", *options, *targets)
+
+    def listen(self, place: "str | Namespace", *groups: str) -> "Hearing":
+        """Join multicast groups (udp:224.0.0.251:5353) on eth0: the datagrams that arrive, each as `SENDER TEXT`."""
+        return Hearing(self._start(place, "listen", *groups))
+
+    def shout(self, place: "str | Namespace", text: str, *groups: str) -> None:
+        """Send a datagram to each group, from eth0."""
+        self._told(place, "shout", text, *groups)
 
     def free(self, place: "str | Namespace", *targets: str) -> list[str]:
         """Whether a process there can bind each target: `free`, or why not: `in use`, `no such address`."""
@@ -194,7 +203,7 @@ class Hearing:
 
     @property
     def heard(self) -> set[str]:
-        """`ADDRESS` for each ping's sender, `ADDRESS PORT` for each SCTP INIT."""
+        """`ADDRESS` for each ping's sender, `ADDRESS PORT` for each SCTP INIT, `ADDRESS TEXT` for each datagram."""
         return set(self.process.log.read_text().splitlines()) - {_READY}
 
 
@@ -232,8 +241,15 @@ _REASONS = {
     errno.EHOSTUNREACH: "unreachable",
     errno.EACCES: "prohibited",
     errno.EPERM: "prohibited",
+    errno.EMSGSIZE: "too big",
 }
 _SCTP = 132
+# Don't fragment, and don't care what was heard of the path (IP_PMTUDISC_PROBE; the module socket has no names for it).
+_WHOLE = {
+    socket.AF_INET: [(socket.IPPROTO_IP, 10, 3)],
+    socket.AF_INET6: [(socket.IPPROTO_IPV6, 23, 3), (socket.IPPROTO_IPV6, 62, 1)],
+}
+_INTERFACE = "eth0"
 _STREAM_INTERVAL_S = 0.01
 _NUMBERS = 512  # in a chunk
 
@@ -313,9 +329,20 @@ def _answer(name: str, peer: tuple[Any, ...], length: int) -> bytes:
     return f"{name} sees {address}{f' and {length} bytes' if length > 1 else ''}".encode()
 
 
-def _ask(target: _Target, within_s: float, source_port: int, load: int) -> str:
+@dataclass(frozen=True)
+class _Question:
+    within_s: float
+    source_port: int = 0
+    load: int = 1
+    whole: bool = False
+
+
+def _ask(target: _Target, question: _Question) -> str:
+    source_port, load = question.source_port, question.load
     with target.opened() as client:
-        client.settimeout(within_s)
+        client.settimeout(question.within_s)
+        for option in _WHOLE[target.family] if question.whole else []:
+            client.setsockopt(*option)
         try:
             if source_port:
                 _bind_to(client, source_port)
@@ -337,9 +364,9 @@ def _bind_to(client: socket.socket, source_port: int) -> None:
     client.bind(("", source_port))
 
 
-def _ask_all(targets: Sequence[_Target], within_s: float, source_port: int, load: int) -> list[str]:
+def _ask_all(targets: Sequence[_Target], question: _Question) -> list[str]:
     with ThreadPoolExecutor(len(targets)) as pool:
-        return list(pool.map(lambda target: _ask(target, within_s, source_port, load), targets))
+        return list(pool.map(lambda target: _ask(target, question), targets))
 
 
 def _poll(target: _Target, every_s: float) -> None:
@@ -349,7 +376,7 @@ def _poll(target: _Target, every_s: float) -> None:
     _say(_READY)
     began = time.monotonic()
     while not ended:
-        answer = _ask(target, 2.0, 0, 1)
+        answer = _ask(target, _Question(2.0))
         if " sees " in answer:
             answered += 1
         else:
@@ -443,6 +470,38 @@ def _hear(what: str) -> None:
                 _say(f"{peer[0]} {heard}".strip())
 
 
+def _listen(groups: Iterable[_Target]) -> None:
+    for group in groups:
+        server = socket.socket(group.family, socket.SOCK_DGRAM)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        number = socket.if_nametoindex(_INTERFACE)
+        address = socket.inet_pton(group.family, group.address)
+        if group.family == socket.AF_INET:
+            server.bind((group.address, group.port))
+            joined = address + bytes(4) + struct.pack("@I", number)
+            server.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
+        else:
+            server.bind((group.address, group.port, 0, number))
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, address + struct.pack("@I", number))
+        threading.Thread(target=_retell, args=(server,), daemon=True).start()
+    _say(_READY)
+    signal.pause()
+
+
+def _retell(server: socket.socket) -> None:
+    while True:
+        data, peer = server.recvfrom(65536)
+        _say(f"{peer[0].partition('%')[0]} {data.decode()}")
+
+
+def _shout(text: str, groups: Iterable[_Target]) -> None:
+    for group in groups:
+        with group.opened() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _INTERFACE.encode())
+            client.sendto(text.encode(), (group.address, group.port))
+    _say("[]")
+
+
 def _echo(body: bytes) -> str | None:
     """Echo requests only: 8 in ICMP, 128 in ICMPv6."""
     return "" if body[0] in (8, 128) else None
@@ -491,8 +550,11 @@ def _read_arguments() -> argparse.Namespace:
     ask.add_argument("--within", type=float)
     ask.add_argument("--source-port", type=int)
     ask.add_argument("--load", type=int)
+    ask.add_argument("--whole", action="store_true")
     ask.add_argument("targets", type=_Target.read, nargs="+")
-    for name in ("hold", "bind"):
+    commands.add_parser("shout").add_argument("text")
+    commands.choices["shout"].add_argument("targets", type=_Target.read, nargs="+")
+    for name in ("hold", "bind", "listen"):
         commands.add_parser(name).add_argument("targets", type=_Target.read, nargs="+")
     poll = commands.add_parser("poll")
     poll.add_argument("--every", type=float)
@@ -506,17 +568,23 @@ def _read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _asked(given: argparse.Namespace) -> _Question:
+    return _Question(given.within, given.source_port, given.load, given.whole)
+
+
 def main() -> None:
     given = _read_arguments()
     run: dict[str, Callable[[], object]] = {
         "serve": lambda: _serve(given.name, given.address, given.ports),
-        "ask": lambda: _say(json.dumps(_ask_all(given.targets, given.within, given.source_port, given.load))),
+        "ask": lambda: _say(json.dumps(_ask_all(given.targets, _asked(given)))),
         "bind": lambda: _say(json.dumps([_bind(target) for target in given.targets])),
         "hold": lambda: _hold(given.targets),
         "poll": lambda: _poll(given.target, given.every),
         "echo": lambda: _echo_to_all(given.port),
         "stream": lambda: _stream(given.target),
         "hear": lambda: _hear(given.what),
+        "listen": lambda: _listen(given.targets),
+        "shout": lambda: _shout(given.text, given.targets),
         "init": lambda: _init(given.address, given.port),
     }
     run[given.command]()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rig.chaos import SEED, STEPS, Chaos, Untrue, chaos_on
+from rig.chaos import SEED, STEPS, Chaos, chaos_on
+from rig.quiet import Untrue
 from rig.rootfs import chosen
 from rig.sandbox import Run
 

@@ -11,10 +11,14 @@ from aiohttp import web
 
 NETWORKS = "/networks"
 CONTAINERS = "/containers/json?all=true"
+CREATE = "/networks/create"
 
 
 class Dockerd:
-    """Answers each path with its status and body; at those in `hangs` it does not answer."""
+    """
+    Answers each path with its status and body; at those in `hangs` it does not answer. `asked` are methods and paths,
+    `told` the bodies that came.
+    """
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -22,6 +26,7 @@ class Dockerd:
         self.status: dict[str, int] = {}
         self.hangs: set[str] = set()
         self.asked: list[tuple[str, str]] = []
+        self.told: list[Any] = []
         self._stops = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -45,9 +50,13 @@ class Dockerd:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         path = request.path_qs
         self.asked.append((request.method, path))
+        if request.can_read_body:
+            self.told.append(await request.json())
         if path in self.hangs:
             await self._stops.wait()
-        return web.Response(status=self.status.get(path, 200), body=self.bodies[path], content_type="application/json")
+        body = self.bodies.get(path, b'{"message": "page not found"}')
+        status = self.status.get(path, 200 if path in self.bodies else 404)
+        return web.Response(status=status, body=body, content_type="application/json")
 
 
 @asynccontextmanager

@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
-from mdnp.engine import EngineUnavailable, ListedEndpoint, ListedNetwork, ListedPool, Listing
+from mdnp.engine import (
+    EngineRefused,
+    EngineUnavailable,
+    ListedEndpoint,
+    ListedNetwork,
+    ListedPool,
+    Listing,
+    WantedNetwork,
+    WantedPool,
+)
 from mdnp.engine.api import DockerEngine
-from tests.engine_api.dockerd import CONTAINERS, NETWORKS, Dockerd, running
+from tests.engine_api.dockerd import CONTAINERS, CREATE, NETWORKS, Dockerd, running
 
 # As engines of 20.10 and of 29 send them, shortened where nothing is read.
 BRIDGE = {
@@ -359,3 +368,124 @@ async def test_an_engine_that_was_restarted_is_asked_anew(dockerd: Dockerd) -> N
 async def test_an_engine_that_was_never_asked_is_closed(tmp_path: Path) -> None:
     async with asking(tmp_path / "docker.sock"):
         pass
+
+
+WANTED = WantedNetwork(
+    name="blue",
+    driver="mdnp",
+    pools=(
+        WantedPool("10.50.0.0/16", "10.50.128.0/17", "10.50.0.254", {"printer": "10.50.0.9"}),
+        WantedPool("fd50::/64"),
+    ),
+    options={"mdnp.mode": "overlay"},
+    labels={"mdnp.declared": "x"},
+)
+
+
+async def test_a_network_is_made_in_the_words_of_all_engines(dockerd: Dockerd) -> None:
+    dockerd.status[CREATE] = 201
+    dockerd.says(CREATE, {"Id": MYNET, "Warning": ""})
+
+    async with asking(dockerd.socket) as engine:
+        identity = await engine.make(WANTED)
+
+    assert identity == MYNET
+    assert dockerd.asked == [("POST", CREATE)]
+    assert dockerd.told == [
+        {
+            "Name": "blue",
+            "CheckDuplicate": True,
+            "Driver": "mdnp",
+            "Internal": False,
+            "EnableIPv4": True,
+            "EnableIPv6": True,
+            "IPAM": {
+                "Driver": "mdnp",
+                "Config": [
+                    {
+                        "Subnet": "10.50.0.0/16",
+                        "IPRange": "10.50.128.0/17",
+                        "Gateway": "10.50.0.254",
+                        "AuxiliaryAddresses": {"printer": "10.50.0.9"},
+                    },
+                    {"Subnet": "fd50::/64"},
+                ],
+            },
+            "Options": {"mdnp.mode": "overlay"},
+            "Labels": {"mdnp.declared": "x"},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (409, {"message": "network with name blue already exists"}, "network with name blue already exists"),
+        (
+            500,
+            {"message": "NetworkDriver.CreateNetwork: no etcd (call 3f9a1c)\n"},
+            "NetworkDriver.CreateNetwork: no etcd",
+        ),
+        (400, b"<html>", "Docker answers 400"),
+        (503, {}, "Docker answers 503"),
+    ],
+)
+async def test_docker_s_refusal_is_told_in_its_words(dockerd: Dockerd, status: int, body: Any, words: str) -> None:
+    dockerd.status.update({CREATE: status, f"/networks/{MYNET}": status})
+    dockerd.says(CREATE, body)
+    dockerd.says(f"/networks/{MYNET}", body)
+
+    async with asking(dockerd.socket) as engine:
+        for asked in (engine.make(WANTED), engine.remove(MYNET)):
+            with pytest.raises(EngineRefused, match=words):
+                await asked
+
+
+async def test_a_network_is_removed_and_one_that_is_gone_is_no_error(dockerd: Dockerd) -> None:
+    dockerd.status[f"/networks/{MYNET}"] = 204
+    dockerd.says(f"/networks/{MYNET}", b"")
+
+    async with asking(dockerd.socket) as engine:
+        await engine.remove(MYNET)
+        await engine.remove("b2" * 32)
+
+    assert dockerd.asked == [("DELETE", f"/networks/{MYNET}"), ("DELETE", f"/networks/{'b2' * 32}")]
+
+
+async def test_an_answer_that_cannot_be_read_leaves_open_what_was_made(dockerd: Dockerd) -> None:
+    dockerd.status[CREATE] = 201
+    dockerd.says(CREATE, b"<html>")
+
+    async with asking(dockerd.socket) as engine:
+        with pytest.raises(EngineUnavailable):
+            await engine.make(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("info", "drivers"),
+    [
+        (
+            {"Plugins": {"Network": ["bridge", "mdnp:latest"], "Volume": ["local"]}, "ID": "x"},
+            ["bridge", "mdnp:latest"],
+        ),
+        ({"Plugins": {"Network": None}}, []),
+        ({}, []),
+    ],
+)
+async def test_network_drivers_are_those_of_the_engine_and_of_plugins_that_it_runs(
+    dockerd: Dockerd, info: Any, drivers: list[str]
+) -> None:
+    dockerd.says("/info", info)
+
+    async with asking(dockerd.socket) as engine:
+        assert list(await engine.drivers()) == drivers
+
+
+async def test_networks_are_listed_with_their_labels_and_twice_what_is_there_twice(dockerd: Dockerd) -> None:
+    other = {**OURS, "Id": "a2" * 32, "Labels": {"mdnp.declared": "x"}}
+    dockerd.says(NETWORKS, [OURS, other])
+
+    async with asking(dockerd.socket) as engine:
+        listed = await engine.networks()
+
+    assert listed == [OURS_LISTED, replace(OURS_LISTED, id="a2" * 32, labels={"mdnp.declared": "x"})]

@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mdnp.dataplane.steps import Step
 from mdnp.kernel import Actual, Failure, Kernel, Notice, Surroundings, Traffic
 from mdnp.kernel.linux import _batches, _Failures
+from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import KernelError, StoreUnavailable
 from mdnp.model.pool import PoolID
-from mdnp.store import Change, Promises, Store, Tenure
+from mdnp.store import Change, Fact, Known, Promises, Tenure
 from tests.faults.points import DONE, Faults, step_point
 
 INJECTED = "an injected fault"
 
 
 class FaultyStore:
-    def __init__(self, store: Store, faults: Faults) -> None:
+    def __init__(self, store: Memory, faults: Faults) -> None:
         self._store = store
         self._faults = faults
 
@@ -28,6 +29,9 @@ class FaultyStore:
         return self._store.trouble
 
     async def commit(self, *changes: Change) -> None:
+        if all(isinstance(change, Known | Fact) for change in changes):
+            await self._store.commit(*changes)  # the member's, beside the calls, when something comes
+            return
         if self._faults.reach("store.commit"):
             raise StoreUnavailable(f"cannot write the state: {INJECTED}; nothing was changed")
         await self._store.commit(*changes)
@@ -50,6 +54,15 @@ class FaultyStore:
         found = await self._store.fact(name, first)
         self._faults.reach("store.read" + DONE)
         return found
+
+    async def known(self) -> Sequence[Known]:
+        self._begin_to_read()
+        found = await self._store.known()
+        self._faults.reach("store.read" + DONE)
+        return found
+
+    async def forget_known(self) -> None:
+        await self._store.forget_known()
 
     async def close(self) -> None:
         await self._store.close()

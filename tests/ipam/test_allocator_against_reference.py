@@ -1,15 +1,16 @@
 """The allocator against one made of plain lists and dicts, over any order of requests, failures and restarts."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mdnp.ipam.allocator import Allocator, Counts
+from mdnp.ipam.allocator import Allocator, Counts, Use
 from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.errors import Conflict, Exhausted, InvalidParameter
-from mdnp.model.network import IPAddress
+from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.pool import Pool, parse_pool
 
 REST_S = 10.0
@@ -24,6 +25,8 @@ POOLS = [
     ("fd00:1::/64", "fd00:1::/126"),
     ("fd00:1::2/127", ""),
 ]
+# What a pool of 16 is confined to: nothing, a block, two with a gap between them or not, all, more; None: it is not.
+CONFINED: list[list[str] | None] = [None, [], ["/30 1"], ["/30 0", "/30 2"], ["/30 2", "/30 1"], ["/28 0"], ["/27 0"]]
 
 
 @dataclass
@@ -36,10 +39,15 @@ class Reference:
     freed: dict[IPAddress, Freed] = field(default_factory=dict)
     names: dict[str, Freed] = field(default_factory=dict)
     last: IPAddress | None = None
+    confined: list[IPNetwork] | None = None
 
     @property
     def dynamic(self) -> list[IPAddress]:
         return [address for address in self.pool.dynamic if address not in self.pool.kept_back]
+
+    @property
+    def handed_out(self) -> list[IPAddress]:
+        return [one for one in self.dynamic if self.confined is None or any(one in part for part in self.confined)]
 
     def resting(self, now: float) -> list[Freed]:
         return [freed for freed in self.freed.values() if freed.freed_at + REST_S > now]
@@ -48,17 +56,17 @@ class Reference:
         useful = [*self.resting(now), *self.names.values()]
         self.freed = {address: freed for address, freed in self.freed.items() if freed in useful}
 
-    def next(self, now: float, name: str) -> IPAddress | None:
-        if name in self.names:
+    def next(self, now: float, name: str, only_rested: bool = False) -> IPAddress | None:
+        if name in self.names and self.names[name].allocation.address in self.handed_out:
             return self.names[name].allocation.address
         resting = sorted(self.resting(now), key=lambda freed: (freed.freed_at, freed.allocation.address))
-        rest = [freed.allocation.address for freed in resting]
-        free = [address for address in self.dynamic if address not in self.held and address not in rest]
+        rest = [freed.allocation.address for freed in resting if freed.allocation.address in self.handed_out]
+        free = [address for address in self.handed_out if address not in self.held and address not in rest]
         after = [address for address in free if self.last is None or int(address) > int(self.last)]
         if free:
             self.last = [*after, *free][0]
             return self.last
-        return rest[0] if rest else None
+        return rest[0] if rest and not only_rested else None
 
     def hold(self, allocation: Allocation) -> None:
         address = allocation.address
@@ -75,12 +83,12 @@ class Reference:
 
     def rest(self, freed: Freed) -> None:
         self.freed[freed.allocation.address] = freed
-        name = freed.allocation.purpose.name
+        name = freed.allocation.purpose.name if freed.allocation.purpose.kind is Kind.ENDPOINT else ""
         if name and (name not in self.names or self.names[name].freed_at <= freed.freed_at):
             self.names[name] = freed
 
     def restarted(self) -> "Reference":
-        other = Reference(self.pool, held=dict(self.held))
+        other = Reference(self.pool, held=dict(self.held), confined=self.confined)
         for freed in sorted(self.freed.values(), key=lambda freed: freed.freed_at):
             other.rest(freed)
         known = [*self.held.values(), *(freed.allocation for freed in self.freed.values())]
@@ -90,9 +98,11 @@ class Reference:
         return other
 
     def counts(self, now: float) -> Counts:
-        inside = [allocation for address, allocation in self.held.items() if address in self.dynamic]
+        handed_out = self.handed_out
+        inside = [allocation for address, allocation in self.held.items() if address in handed_out]
         used = sum(allocation.purpose.kind is Kind.ENDPOINT for allocation in inside)
-        size, resting = len(self.dynamic), len(self.resting(now))
+        size = len(handed_out)
+        resting = sum(freed.allocation.address in handed_out for freed in self.resting(now))
         free = size - len(inside) - resting
         return Counts(size, used, len(inside) - used, resting, free, len(self.held) - len(inside))
 
@@ -118,12 +128,38 @@ class Requests(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.tick(seconds)
 
-    @rule(name=st.sampled_from(["", "", "web", "db"]), seconds=st.sampled_from([0.25, REST_S]))
-    def allocate(self, name: str, seconds: float) -> None:
+    @rule(parts=st.sampled_from(CONFINED))
+    def confine(self, parts: list[str] | None) -> None:
+        self.tick()
+        networks = None if parts is None else [self.part(one) for one in parts]
+        self.allocator.confine(networks)
+        self.reference.confined = networks
+
+    def part(self, text: str) -> IPNetwork:
+        """The nth part of this size of the pool's first 16 addresses."""
+        length, number = map(int, text[1:].split())
+        size = 32 - length
+        first = int(self.pool.network.network_address) + (number << size)
+        return ip_network((first >> size << size, self.pool.network.max_prefixlen - size))
+
+    @rule()
+    def use(self) -> None:
+        self.tick()
+        parts = [self.part(f"/30 {number}") for number in range(4)]
+        resting = [freed.allocation.address for freed in self.reference.resting(self.now)]
+        counted = [
+            Use(part, *(sum(one in part for one in some) for some in (self.reference.held, resting))) for part in parts
+        ]
+        assert self.allocator.use(parts, self.now) == counted
+
+    @rule(
+        name=st.sampled_from(["", "", "web", "db"]), seconds=st.sampled_from([0.25, REST_S]), only_rested=st.booleans()
+    )
+    def allocate(self, name: str, seconds: float, only_rested: bool) -> None:
         self.tick(seconds)
-        address = self.reference.next(self.now, name)
+        address = self.reference.next(self.now, name, only_rested)
         try:
-            allocation = self.allocator.allocate(self.now, name)
+            allocation = self.allocator.allocate(self.now, name, only_rested=only_rested)
         except Exhausted:
             assert address is None
             return
@@ -136,7 +172,7 @@ class Requests(RuleBasedStateMachine):
     def claim(self, data: st.DataObject, kind: Kind, name: str) -> None:
         self.tick()
         address = data.draw(st.sampled_from(self.addresses))
-        purpose = Purpose(kind, name if kind is Kind.ENDPOINT else "")
+        purpose = Purpose(kind, name if kind in (Kind.ENDPOINT, Kind.FOREIGN) else "")
         try:
             allocation = self.allocator.claim(address, purpose, self.now)
         except InvalidParameter:
@@ -188,6 +224,8 @@ class Requests(RuleBasedStateMachine):
         self.allocator.counts(self.now)
         records: list[Record] = [*self.allocator.remembered(), *self.allocator.allocations()]
         self.allocator = Allocator(self.pool, records, rest_s=REST_S)
+        if self.reference.confined is not None:
+            self.allocator.confine(self.reference.confined)
         self.reference = self.reference.restarted()
         self.unanswered.clear()
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from mdnp.dataplane.objects import Accept, Family, Rule, Table, forward_chain, program_of
+from mdnp.dataplane.objects import Accept, Family, Rule, Table, Tunnel, forward_chain, program_of
 from mdnp.dataplane.rules import FAMILIES, TABLES
 from mdnp.kernel import Kernel
 from mdnp.kernel.fake import FakeKernel
@@ -63,6 +63,9 @@ class Ground(Protocol):
     def take_port(self, wanted: port.HostSocket) -> None:
         """Another process takes a port, and has it to the end."""
 
+    def take_tunnel(self, taken: Tunnel) -> None:
+        """Somebody else has a VXLAN link, `theirs`, of this VNI and UDP port."""
+
     def close(self) -> None:
         """What others did ends."""
 
@@ -107,6 +110,9 @@ class Memory:
 
     def take_port(self, wanted: port.HostSocket) -> None:
         self.fake.taken_ports.add(wanted)
+
+    def take_tunnel(self, taken: Tunnel) -> None:
+        self.fake.taken_tunnels[taken.vni, taken.port] = "theirs"
 
     def close(self) -> None: ...
 
@@ -172,6 +178,9 @@ class Linux:
         one.bind((str(wanted.address), wanted.port))
         if wanted.protocol is port.Protocol.TCP:
             one.listen()
+
+    def take_tunnel(self, taken: Tunnel) -> None:
+        run("ip", "link", "add", "theirs", "up", "type", "vxlan", *str(taken).replace("no", "").split())
 
     def close(self) -> None:
         for one in self._sockets:

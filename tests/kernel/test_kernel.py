@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from mdnp.dataplane import overlay
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
@@ -23,14 +24,16 @@ from mdnp.dataplane.objects import (
     Way,
     forward_chain,
 )
+from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.rules import FORWARDING, TABLES, plan_endpoint, plan_host, plan_network
 from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Removable, Set, Step
 from mdnp.kernel import Actual, Failure, Kernel, Seen
 from mdnp.model.errors import InUse
 from mdnp.model.mac import MAC
-from mdnp.model.options import GatewayMode, NetworkOptions, Routing
+from mdnp.model.options import GatewayMode, Mode, NetworkOptions, Routing
 from mdnp.model.port import HostSocket, Protocol, Publication, Target
 from tests.kernel.grounds import Ground
+from tests.overlays import an_overlay
 from tests.world import ANY4, ANY6, NET, WEB, a_network, a_port, a_socket, an_endpoint
 
 OWNER, OTHER_OWNER = Owner("a1" * 32), Owner("b2" * 32)
@@ -528,6 +531,10 @@ def everything() -> list[Element]:
     for options, identity, one in kinds:
         network = a_network(identity, *DUAL, options=options)
         plan += [*plan_host([network], ["br0"], []), *plan_network(network), *plan_endpoint(network, one)]
+    shared = an_overlay(options=NetworkOptions(mode=Mode.OVERLAY, icc=False))
+    members = ip_address("192.0.2.2"), ip_address("2001:db8::2")
+    plan += overlay.plan_network(shared, Underlay(ip_address("192.0.2.1"), 4789, members))
+    plan += overlay.plan_endpoint(shared, endpoint)
     return list(dict.fromkeys(one for one in plan if isinstance(one, Element)))
 
 

@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -225,6 +225,10 @@ async def test_the_surroundings_are_the_routes_of_others_and_the_default_route_s
         Route(ip_network("2001:db8::/64"), "eth8", gateway=False),
     }
     assert surroundings.underlay_mtu == 1420
+    # That of the link with an address of the host, if there is one.
+    assert surroundings.mtu_at(ip_address("192.0.2.2")) == 1420
+    assert surroundings.mtu_at(ip_address("2001:db8::2")) == 1380
+    assert surroundings.mtu_at(ip_address("203.0.113.1")) == 1420
 
 
 async def test_without_an_ipv4_default_route_the_ipv6_one_s_mtu_counts(kernel: Kernel) -> None:

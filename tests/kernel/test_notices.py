@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdnp.dataplane.naming import DOOMED_GROUP, FORWARD_CHAIN, GROUP
-from mdnp.dataplane.objects import Addr, Bridge, Veth
+from mdnp.dataplane.objects import Addr, Bridge, Fdb, Neigh, Veth
+from mdnp.dataplane.rows import EVERYBODY
 from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom
-from mdnp.kernel import Doubt, Gone, Notice
+from mdnp.kernel import Doubt, Gone, Notice, rows
 from mdnp.kernel.linux import LinuxKernel
 from mdnp.kernel.nftables import Nftables
 from mdnp.kernel.notices import Notices, parse_links, parse_nftables
@@ -25,6 +26,8 @@ from mdnp.model.mac import MAC
 from tests.kernel.grounds import own_namespace, run
 
 NEWLINK, DELLINK, NEWADDR, DELADDR = 16, 17, 20, 21
+DELROUTE, DELNEIGH, DEL_LOOKUP = 25, 29, 33
+BRIDGE_FAMILY, SELF, MASTER = 7, 0x02, 0x04
 DELTABLE, NEWCHAIN, NEWRULE, DELRULE, NEWGEN, DESTROYTABLE, DESTROYRULE = 2, 3, 6, 8, 15, 26, 28
 INET, IPV4, IPV6 = 1, 2, 10
 OWN_PORT = 7
@@ -59,12 +62,29 @@ def addr(kind: int, address: str, label: str = "", index: int = 5) -> bytes:
     return message(kind, head + attribute(1, interface.packed) + (text(3, label) if label else b""))
 
 
+def row(family: int, *attributes: bytes, index: int = 6, flags: int = 0) -> bytes:
+    head = struct.pack("=BxxxiHBB", family, index, 0x80, flags, 0)
+    return message(DELNEIGH, head + b"".join(attributes))
+
+
+def route(table: int, *, to: str = "10.50.0.0/16", oif: int = 5) -> bytes:
+    network = ip_network(to)
+    head = struct.pack("=8BI", IPV4 if network.version == 4 else IPV6, network.prefixlen, 0, 0, 252, 109, 0, 1, 0)
+    facts = attribute(1, network.network_address.packed) + attribute(4, struct.pack("=I", oif))
+    return message(DELROUTE, head + facts + attribute(15, struct.pack("=I", table)))
+
+
+def lookup(family: int, table: int) -> bytes:
+    head = struct.pack("=8BI", family, 0, 0, 0, 252, 0, 0, 1, 0)
+    return message(DEL_LOOKUP, head + text(3, "lo") + attribute(15, struct.pack("=I", table)))
+
+
 def nftables(kind: int, family: int, *attributes: bytes, port: int = 999) -> bytes:
     return message(10 << 8 | kind, struct.pack("=BBH", family, 0, 1) + b"".join(attributes), port)
 
 
 def name_of(index: int) -> str | None:
-    return {5: "mdb-one"}.get(index)
+    return {5: "mdb-one", 6: "mdx-one", 7: "eth7"}.get(index)
 
 
 def of_links(*messages: bytes) -> list[Notice]:
@@ -75,7 +95,17 @@ def of_nftables(*messages: bytes) -> list[Notice]:
     return parse_nftables(b"".join(messages), lambda port: port == OWN_PORT)
 
 
+ROW_MAC, EVERYBODYS_MAC = attribute(2, bytes.fromhex("026d0a320102")), attribute(2, bytes(6))
+VTEP, PROTOCOL = attribute(1, bytes([192, 0, 2, 2])), attribute(12, b"m")
+ADDRESS = attribute(1, bytes([10, 50, 1, 2]))
 LINK_DATAGRAM = link(DELLINK, "mdb-one") + addr(DELADDR, "10.1.0.1/24", "mdb-one") + addr(DELADDR, "fd00::1/64")
+ROW_DATAGRAM = (
+    row(BRIDGE_FAMILY, ROW_MAC, VTEP, flags=SELF)
+    + row(IPV4, ADDRESS, ROW_MAC, PROTOCOL, index=5)
+    + route(GROUP)
+    + route(GROUP, to="fd50::/64")
+    + lookup(IPV6, GROUP)
+)
 NFTABLES_DATAGRAM = (
     nftables(DELRULE, IPV4, text(1, "filter"), text(2, FORWARD_CHAIN))
     + nftables(DELTABLE, INET, text(1, "mdnp"))
@@ -129,6 +159,43 @@ def test_an_address_that_was_added_is_not_told() -> None:
     assert of_links(addr(NEWADDR, "10.1.0.1/24", "mdb-one")) == []
 
 
+def test_rows_that_were_removed_are_told_by_their_keys() -> None:
+    told = of_links(
+        row(BRIDGE_FAMILY, ROW_MAC, VTEP, flags=SELF),
+        row(BRIDGE_FAMILY, ROW_MAC, attribute(9, struct.pack("=I", 5)), flags=MASTER).replace(b"\x80\0", b"\x40\0", 1),
+        row(BRIDGE_FAMILY, EVERYBODYS_MAC, VTEP, flags=SELF),
+        row(IPV4, ADDRESS, ROW_MAC, PROTOCOL, index=5),
+    )
+
+    mac, vtep = MAC("02:6d:0a:32:01:02"), ip_address("192.0.2.2")
+    fdb = Fdb("mdx-one", mac, vtep), Fdb("mdx-one", mac), Fdb("mdx-one", EVERYBODY, vtep)
+    assert told == [Gone(one.key) for one in (*fdb, Neigh("mdb-one", ip_address("10.50.1.2"), mac))]
+
+
+def test_rows_of_others_are_not_told() -> None:
+    assert (
+        of_links(
+            row(BRIDGE_FAMILY, ROW_MAC, flags=MASTER, index=7),
+            row(BRIDGE_FAMILY, ROW_MAC, flags=MASTER, index=99),
+            row(IPV4, ADDRESS, ROW_MAC, index=5),
+            row(IPV4, ADDRESS, ROW_MAC, PROTOCOL, index=99),
+        )
+        == []
+    )
+
+
+def test_routes_and_rules_of_our_table_are_told_and_others_are_not() -> None:
+    told = of_links(route(GROUP), route(GROUP, to="fd50::/64", oif=99), lookup(IPV4, GROUP), lookup(IPV6, GROUP))
+
+    assert told == [
+        Gone(("route", "10.50.0.0/16")),
+        Gone(("route", "fd50::/64")),
+        Gone(("rule", "4")),
+        Gone(("rule", "6")),
+    ]
+    assert of_links(route(254), lookup(IPV4, 100)) == []
+
+
 @pytest.mark.parametrize("kind", [0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 18, 20, 22, 24, 26, 27, 28, 29, 30, 31, 32])
 def test_any_change_of_our_table_is_doubt(kind: int) -> None:
     assert of_nftables(nftables(kind, INET, text(1, "mdnp"), text(2, "ports"))) == [CHANGED]
@@ -179,7 +246,7 @@ def test_no_bytes_make_parsing_fail(data: bytes) -> None:
     of_nftables(data)
 
 
-@given(st.sampled_from([LINK_DATAGRAM, NFTABLES_DATAGRAM]), st.data())
+@given(st.sampled_from([LINK_DATAGRAM, ROW_DATAGRAM, NFTABLES_DATAGRAM]), st.data())
 def test_no_damage_makes_parsing_fail(datagram: bytes, data: st.DataObject) -> None:
     damaged = bytearray(datagram)
     places = st.integers(0, len(datagram) - 1)
@@ -274,6 +341,48 @@ async def test_an_address_deleted_from_our_bridge_is_gone(listener: Listener, ad
     run("ip", "addr", "del", address, "dev", "mdb-one")
 
     assert (made, await listener.heard()) == ([], [Gone(Addr("mdb-one", ip_interface(address)).key)])
+
+
+@pytest.mark.root
+async def test_what_leads_to_other_hosts_is_told_when_it_is_gone_and_not_when_it_comes(listener: Listener) -> None:
+    add_bridge("mdb-one")
+    tunnel = "up group {} type vxlan id 5 local 192.0.2.1 dstport 4789 nolearning"
+    run("ip", "link", "add", "mdx-one", "master", "mdb-one", *tunnel.format(GROUP).split())
+    mac, vtep = MAC("02:6d:0a:32:01:02"), ip_address("192.0.2.2")
+    fdb = Fdb("mdx-one", mac, vtep), Fdb("mdx-one", mac), Fdb("mdx-one", EVERYBODY, vtep)
+    neigh = Neigh("mdb-one", ip_address("fd50::1:2"), mac)
+    for one in fdb:
+        run("bridge", "fdb", "append", *str(one).split()[1:])
+    run("ip", *str(Add(neigh, NOBODY)).split()[1:])
+    run("ip", "route", "add", "10.50.0.0/16", "dev", "mdb-one", "table", str(GROUP))
+    run("ip", "-6", "rule", "add", "iif", "lo", "lookup", str(GROUP))
+    made = await listener.heard()
+
+    for one in fdb:
+        run("bridge", "fdb", "del", *str(one).split()[1:])
+    run("ip", "neigh", "del", "fd50::1:2", "dev", "mdb-one")
+    run("ip", "route", "flush", "table", str(GROUP))
+    run("ip", "-6", "rule", "del", "iif", "lo", "lookup", str(GROUP))
+
+    gone = [*(one.key for one in (*fdb, neigh)), ("route", "10.50.0.0/16"), ("rule", "6")]
+    assert (made, await listener.heard()) == ([], [Gone(key) for key in gone])
+
+
+@pytest.mark.root
+async def test_however_many_neighbours_and_routes_come_none_of_the_notices_is_lost(listener: Listener) -> None:
+    """The kernel keeps them out of the socket, which would overflow."""
+    add_bridge("mdb-one")
+    many = range(30000)
+    steps = [
+        Add(
+            Neigh("mdb-one", ip_address("10.0.0.0") + one, MAC(f"02:00:00:00:{one // 256:02x}:{one % 256:02x}")), NOBODY
+        )
+        for one in many
+    ]
+
+    assert rows.perform(steps) == []
+
+    assert await listener.heard() == []
 
 
 @pytest.mark.root

@@ -74,8 +74,40 @@ async def test_a_copy_from_before_that_has_grown_past_us_is_found_out() -> None:
             await host.start()
         await quiet(10)
 
-        assert [one.seen for one in hosts.machines] == before
+        await everything_is_as_before_but_for_news(hosts, before)
         assert {one.member.standing().epoch for one in hosts.machines} == {2}
+
+
+@in_hours
+async def test_a_copy_from_before_in_which_other_things_happened_since_is_found_out() -> None:
+    """It has come to the very revision that we had followed to, and no key in it is older than we saw it."""
+    async with blue(2) as hosts:
+        one, two = hosts.machines
+        backup, revision = dict(hosts.cluster.entries), hosts.cluster.revision
+        await one.attach()
+        await two.attach()
+        await quiet()
+        followed = hosts.cluster.revision
+        for host in hosts.machines:
+            host.line.cut = True
+        before, keys = [one.seen for one in hosts.machines], hosts.cluster.keys()
+        await quiet(5)
+        hosts.cluster.lose(backup)
+        while hosts.cluster.revision < followed:
+            await hosts.cluster.commit([], [Put("others", b"")])
+        assert hosts.cluster.revision == followed > revision
+        for host in hosts.machines:
+            host.line.cut = False
+        await quiet(10)
+
+        await everything_is_as_before_but_for_news(hosts, before)
+        assert {*hosts.cluster.keys()} == {*keys, "others"}
+        assert {one.member.standing().epoch for one in hosts.machines} == {2}
+
+
+async def everything_is_as_before_but_for_news(hosts: Lab, before: list[list[str]]) -> None:
+    assert [one.seen for one in hosts.machines] == before
+    assert [one.trouble for one in hosts.machines] == [""] * len(before)
 
 
 @in_hours

@@ -173,6 +173,8 @@ TEXTS = [
     PREFIX,
     "mdnp.gateway",
     "mdnp.guard",
+    "mdnp.segment",
+    "mdnp.multicast",
     f"{BRIDGE}.enable_icc",
     f"{BRIDGE}.enable_ip_masquerade",
     f"{BRIDGE}.host_binding_ipv4",
@@ -182,23 +184,47 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("value", [1500, True, None, ["1500"], {"mtu": 1500}, 1.5])
-@pytest.mark.parametrize("key", [*TEXTS, "mdnp.segment", "parent"])
+@pytest.mark.parametrize("key", [*TEXTS, "parent"])
 def test_a_value_that_is_no_text_is_refused(key: str, value: object) -> None:
     assert refusal({key: value}) == (InvalidParameter, f"option {key}: expected text, got {value}")
 
 
-@pytest.mark.parametrize("mode", ["overlay", "macvlan"])
-def test_a_mode_that_is_not_built_is_refused_in_so_many_words(mode: str) -> None:
-    kind, words = refusal({"mdnp.mode": mode})
+def test_a_mode_that_is_not_built_is_refused_in_so_many_words() -> None:
+    kind, words = refusal({"mdnp.mode": "macvlan"})
 
-    assert (kind, words) == (Unsupported, f"option mdnp.mode={mode}: not built yet; this version has bridge")
+    assert (kind, words) == (
+        Unsupported,
+        "option mdnp.mode=macvlan: not built yet; this version has bridge, overlay",
+    )
+
+
+@pytest.mark.parametrize("mode", [{}, {"mdnp.mode": "bridge"}])
+@pytest.mark.parametrize(("key", "value"), [("mdnp.segment", "blue"), ("mdnp.multicast", "on")])
+def test_what_only_an_overlay_has_is_refused_elsewhere(mode: dict[str, object], key: str, value: str) -> None:
+    assert refusal({**mode, key: value}) == (
+        InvalidParameter,
+        f"option {key}: only an overlay spans hosts: add mdnp.mode=overlay, or leave it out",
+    )
+
+
+@pytest.mark.parametrize("label", ["b", "blue", "the blue one", "über/blau,1", "x" * 64])
+def test_an_overlay_has_a_label_and_may_be_without_multicast(label: str) -> None:
+    given = {"mdnp.mode": "overlay", "mdnp.segment": label, "mdnp.multicast": "off"}
+
+    assert parse_network_options(given) == NetworkOptions(mode=Mode.OVERLAY, segment=label, multicast=False)
+
+
+@pytest.mark.parametrize("label", ["", " ", "x" * 65, " blue", "blue ", "bl\tue", "bl\0ue", "\u2028"])
+def test_a_label_is_short_and_printable(label: str) -> None:
+    assert refusal({"mdnp.mode": "overlay", "mdnp.segment": label}) == (
+        InvalidParameter,
+        f"option mdnp.segment={label[:80]}: expected 1 to 64 printable characters, without a space at the ends",
+    )
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("mdnp.segment", "blue"),
-        ("mdnp.multicast", "on"),
         ("parent", "eth0"),
         ("macvlan_mode", "bridge"),
         ("encrypted", "true"),
@@ -262,14 +288,14 @@ def test_a_key_without_end_is_not_repeated_without_end() -> None:
 
 
 def test_every_fault_is_told_at_once() -> None:
-    given: dict[str, object] = {"mdnp.gatway": "self", MTU: "1", "mdnp.mode": "overlay", "mdnp.gateway": "none"}
+    given: dict[str, object] = {"mdnp.gatway": "self", MTU: "1", "mdnp.mode": "macvlan", "mdnp.gateway": "none"}
 
     assert refusal(given) == (
         InvalidParameter,
         (
             "unknown option mdnp.gatway: did you mean mdnp.gateway?"
             f"; option {MTU}=1: expected bytes from 68 to 65535"
-            "; option mdnp.mode=overlay: not built yet; this version has bridge"
+            "; option mdnp.mode=macvlan: not built yet; this version has bridge, overlay"
         ),
     )
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_interface
 
 import pytest
@@ -714,6 +715,22 @@ async def test_a_notice_that_comes_before_our_own_step_is_remembered_is_passed_o
     assert (settled.kernel.observed, settled.kernel.objects) == (observed, {})
 
 
+async def test_what_others_tell_does_not_wait_until_a_notice_is_looked_into(
+    settled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(link: str) -> bool:
+        return link not in settled.links
+
+    monkeypatch.setattr("mdnp.reconcile.converge._SETTLE_S", 3600.0)
+    async with running(settled):
+        settled.reconciler.hear(Gone(("link", "eth7")))
+        for record, link in ((ENDPOINT, WEB_LINK), (OTHER, DB_LINK)):
+            await settled.store.commit(Drop(record))
+            settled.reconciler.changed([Owner(record.id)])
+
+            await eventually(partial(gone, link))
+
+
 async def test_a_notice_that_came_during_a_look_leads_to_another(settled: World) -> None:
     """What was read may be older than the change."""
     async with running(settled):
@@ -865,3 +882,18 @@ async def test_a_place_that_two_had_stays_the_other_s_when_one_goes(world: World
 
     assert world.elements("open4") == ["element inet mdnp open4 { 10.1.0.2 . tcp . 80 }"]
     assert world.kept == world.planned
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_who_is_cancelled_while_there_is_something_to_do_ends(world: World, ticks: int) -> None:
+    running = asyncio.create_task(world.reconciler.run())
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    world.reconciler.doubt()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    running.cancel()
+
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()

@@ -347,7 +347,7 @@ def test_where_the_kernel_has_no_ipv6_its_settings_are_not_wanted() -> None:
 # What is not there.
 
 
-def test_a_link_of_another_kind_under_our_name_is_replaced() -> None:
+def test_a_link_of_another_kind_under_our_name_is_replaced_with_what_stands_on_it() -> None:
     plan = wanted(NETWORK)
     made = as_made(plan)
     made["link", BRIDGE] = Link(BRIDGE, "dummy", 1500)
@@ -355,6 +355,10 @@ def test_a_link_of_another_kind_under_our_name_is_replaced() -> None:
     assert [line.split()[:4] for line in steps(diff(plan, seen(made.values())))] == [
         ["ip", "link", "del", BRIDGE],
         ["ip", "link", "add", BRIDGE],
+        ["sysctl", "-w", f"net/ipv6/conf/{BRIDGE}/accept_ra=0"],
+        ["sysctl", "-w", f"net/ipv6/conf/{BRIDGE}/accept_dad=0"],
+        ["sysctl", "-w", f"net/ipv4/conf/{BRIDGE}/route_localnet=1"],
+        ["ip", "addr", "add", "10.1.0.1/24"],
     ]
 
 

@@ -1,4 +1,9 @@
-"""What counters of legacy iptables say, and whose they are."""
+"""What counters of legacy iptables say, and whose they are; and by which tunnel an address is reached."""
+
+import subprocess
+import sys
+
+import pytest
 
 from mdnp.trace.look import parse_counters
 
@@ -26,3 +31,36 @@ def test_rules_and_policies_that_drop_have_their_table_and_count() -> None:
         "raw: -A PREROUTING -s 10.77.0.0/24 -j DROP": 1,
     }
     assert parse_counters("") == {}
+
+
+_SEGMENT = """
+ip link add b0 type bridge
+ip link add mdx-0 type vxlan id 7143425 dstport 4789 local 127.0.0.1 nolearning
+ip link set mdx-0 master b0
+for one in 02:6d:0a:32:00:09/10.50.0.9/192.0.2.2 02:6d:0a:32:00:0a/fd50::a/192.0.2.3; do
+    mac=${one%%/*} vtep=${one##*/}; address=${one#*/}; address=${address%%/*}
+    bridge fdb replace $mac dev mdx-0 dst $vtep self
+    bridge fdb replace $mac dev mdx-0 master static
+    ip neigh add $address lladdr $mac dev b0 nud permanent
+done
+exec "$@"
+"""
+_LOOK = """
+from ipaddress import ip_address
+from mdnp.trace import look
+for address in ("10.50.0.9", "fd50::a", "10.50.0.8"):
+    print(look.tunnel(ip_address(address), "b0", ["mdx-0"]))
+"""
+
+
+@pytest.mark.root
+def test_the_tunnel_to_an_address_is_found_in_the_rows() -> None:
+    command = ["unshare", "-n", "sh", "-ec", _SEGMENT, "sh", sys.executable, "-c", _LOOK]
+
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert said == [
+        "Tunnel(link='mdx-0', vtep='192.0.2.2', host='')",
+        "Tunnel(link='mdx-0', vtep='192.0.2.3', host='')",
+        "None",
+    ]

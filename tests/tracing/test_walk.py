@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from mdnp.trace import events
 from mdnp.trace.events import Journey
-from mdnp.trace.facts import Answer, Container, Facts, Host, HostEnd, Interface, Kind, Way
+from mdnp.trace.facts import Answer, Container, Facts, Host, HostEnd, Interface, Kind, Tunnel, Way
 from mdnp.trace.target import Asked
 from mdnp.trace.walk import view, walk
 from tests.tracing.recorded import NEIGHBOUR, NO_ICC, OUTSIDE, PUBLISHED, REJECTED
@@ -99,6 +100,42 @@ def test_on_one_bridge_there_is_no_route_and_the_port_is_named() -> None:
         "veth | mdv-29d5d1306bf | delivered to container db",
         "reply | container db (10.77.0.3) | answers",
     ]
+
+
+TO_GAMMA = Tunnel("mdx-a2914d35d46", "192.0.2.13", "gamma")
+
+
+def _by_tunnel(answer: Answer) -> Facts:
+    """To a container on another host: the same way, out by the tunnel."""
+    text = NEIGHBOUR.text.replace("mdv-29d5d1306bf", TO_GAMMA.link)
+    return replace(
+        OUTWARD,
+        address="10.77.0.3",
+        container=replace(OUTWARD.container, way=ON_LINK),
+        host=replace(OUTWARD.host, tunnel=TO_GAMMA, containers={}),
+        answer=answer,
+        journeys=tuple(events.parse(text, "mdnp-trace-7", NEIGHBOUR.number)),
+    )
+
+
+def test_to_another_host_the_tunnel_is_named_with_its_other_end() -> None:
+    told = _told(_by_tunnel(ANSWERED))
+
+    assert told[-2] == "tunnel | mdx-a2914d35d46 | to host gamma (192.0.2.13)"
+    assert told[-1].startswith("reply | ")
+    assert told[-1].endswith(" | answers")
+
+
+def test_silence_from_another_host_says_where_to_look() -> None:
+    facts = _by_tunnel(SILENCE)
+
+    walked = walk(replace(facts, journeys=facts.journeys[:1]))
+
+    assert walked.hops[-2].kind == "tunnel"
+    assert walked.verdict.endswith(
+        "host gamma (192.0.2.13): no answer: it went into the tunnel: see in `mdnp host ls` whether that host is alive,"
+        " whether a firewall lets the UDP port `vxlan_port` pass between the hosts, and the container there"
+    )
 
 
 def test_a_port_that_was_published_leads_to_its_container_who_refuses() -> None:

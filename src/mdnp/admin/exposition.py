@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable
 
 from mdnp.admin import metrics, process
+from mdnp.admin.cluster import Cluster
 from mdnp.admin.routes import Answer
 from mdnp.engine.directory import Directory
 from mdnp.ipam.driver import IpamDriver
@@ -34,6 +35,7 @@ class Exposition:
         directory: Directory,
         version: str,
         database_bytes: Callable[[], int],
+        cluster: Cluster | None = None,
     ) -> None:
         self._measures = measures
         self._store = store
@@ -44,6 +46,7 @@ class Exposition:
         self._directory = directory
         self._build = {"version": version, "python": platform.python_version(), "kernel": platform.release()}
         self._database_bytes = database_bytes
+        self._cluster = cluster
 
     async def answer(self) -> Answer:
         """Written in a thread: a thousand endpoints have 8,000 lines, for which no call should wait."""
@@ -62,6 +65,8 @@ class Exposition:
             drift=self._reconciler.drift,
             lost=len(self._reconciler.lost),
             database_bytes=self._database_bytes(),
+            cluster=self._cluster.facts if self._cluster else None,
+            remotes=len(self._cluster.outlook.remotes) if self._cluster else 0,
         )
         known = await asyncio.to_thread(lambda: expose(metrics.metrics(facts)))
         return Answer(200, counted + known, CONTENT_TYPE)
@@ -76,4 +81,4 @@ class Exposition:
     def _promises(self) -> Promises:
         """As they are now: the store's change under the thread's hands."""
         promises = self._store.promises
-        return Promises(dict(promises.networks), dict(promises.endpoints), dict(promises.pools))
+        return Promises(dict(promises.networks), dict(promises.endpoints), dict(promises.pools), dict(promises.blocks))

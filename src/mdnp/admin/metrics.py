@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mdnp.admin import hosts
+from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.process import Process
 from mdnp.dataplane import naming
 from mdnp.engine.directory import Names
 from mdnp.ipam.allocator import Counts
 from mdnp.kernel import Traffic
 from mdnp.measures import Family, Labels
+from mdnp.member import About, Liveness
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.identity import short
 from mdnp.model.pool import PoolID
@@ -24,7 +27,7 @@ class Facts:
     """
     At one moment. `traffic` and `dropped` are by host end, `names` what Docker told last; `drift` are steps that failed
     and are still needed, `orphans` those that were found last and not freed. `traffic` is None where the kernel could
-    not be read.
+    not be read. `cluster` is None where this host is in none, `remotes` counts the endpoints on other hosts.
     """
 
     promises: Promises
@@ -39,10 +42,19 @@ class Facts:
     drift: int = 0
     lost: int = 0
     database_bytes: int = 0
+    cluster: ClusterFacts | None = None
+    remotes: int = 0
 
 
 def metrics(facts: Facts) -> list[Family]:
-    return [*_promises(facts), *_sync(facts), *_pools(facts), *_endpoints(facts), *_process(facts)]
+    return [
+        *_promises(facts),
+        *_sync(facts),
+        *_pools(facts),
+        *_endpoints(facts),
+        *(_cluster(facts, facts.cluster) if facts.cluster else ()),
+        *_process(facts),
+    ]
 
 
 def _promises(facts: Facts) -> Iterator[Family]:
@@ -115,6 +127,35 @@ def _info(facts: Facts) -> Family:
         (*_ENDPOINT, "container", "network_name", "address", "link"),
         values,
     )
+
+
+def _cluster(facts: Facts, cluster: ClusterFacts) -> Iterator[Family]:
+    standing = cluster.standing
+    states: dict[Labels, float] = {(state.value,): 0 for state in Liveness}
+    for one in standing.hosts:
+        states[one.liveness.value,] += 1
+    remarks: dict[Labels, float] = {(about.value,): 0 for about in About}
+    for remark in standing.remarks:
+        remarks[remark.about.value,] += 1
+    requests: dict[Labels, float] = {(kind,): count for kind, count in standing.requests.items()}
+    yield _gauge("mdnp_cluster_up", "Whether this host is in the cluster and hears of it.", hosts.is_in(standing))
+    yield Family("mdnp_cluster_hosts", "gauge", "Hosts by whether they are alive.", ("state",), states)
+    yield _gauge("mdnp_cluster_waiting_hosts", "Hosts that have not told anew what etcd lost.", len(standing.waiting))
+    yield _gauge("mdnp_cluster_pending_rows", "What etcd does not have yet of this host.", standing.pending)
+    yield Family("mdnp_cluster_remarks", "gauge", "What hosts tell and does not fit together.", ("about",), remarks)
+    yield Family("mdnp_cluster_requests_total", "counter", "Requests to etcd by kind.", ("kind",), requests)
+    yield _gauge("mdnp_cluster_revision", "The revision of etcd's data up to which all is known.", standing.revision)
+    yield _gauge("mdnp_cluster_epoch", "How often etcd's data was begun anew or restored.", standing.epoch)
+    yield _gauge("mdnp_cluster_segments", "Segments of all hosts.", len(standing.segments))
+    yield _gauge("mdnp_cluster_remotes", "Endpoints on other hosts that are known.", facts.remotes)
+    yield Family(
+        "mdnp_pool_blocks", "gauge", "Blocks that this host hands out from.", ("pool",), _blocks(facts.promises)
+    )
+
+
+def _blocks(promises: Promises) -> dict[Labels, float]:
+    found = {one.id: hosts.blocks_of(one.pool.network, promises) for one in promises.pools.values()}
+    return {(pool,): len(blocks) for pool, blocks in found.items() if blocks is not None}
 
 
 def _process(facts: Facts) -> Iterator[Family]:

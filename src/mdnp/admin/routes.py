@@ -1,14 +1,18 @@
-"""The operator's paths: GET looks, POST mends."""
+"""The operator's paths: GET looks, POST mends or makes, DELETE removes."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from mdnp.admin import cluster as cluster_door
 from mdnp.admin import views
+from mdnp.admin.cluster import Cluster
 from mdnp.admin.meter import Meter
+from mdnp.cluster import ClusterUnavailable
 from mdnp.engine import EngineUnavailable
 from mdnp.engine.directory import Directory, Names
 from mdnp.ipam.driver import IpamDriver
@@ -34,7 +38,7 @@ Look = Callable[[], Awaitable[Answer]]
 class Admin:
     """
     `version` and `settings` are the facts of this process, its effective settings as text; `looks` what else is shown,
-    by path ("/metrics").
+    by path ("/metrics"); `cluster` is None where this host is in none.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Admin:
         version: str,
         settings: Mapping[str, str],
         looks: Mapping[str, Look] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
@@ -59,24 +64,40 @@ class Admin:
         self._version = version
         self._settings = settings
         self._looks = looks or {}
+        self._in_cluster = cluster
         self._started = time.monotonic()
 
-    async def answer(self, method: str, path: str) -> Answer:
+    async def answer(self, method: str, path: str, body: bytes = b"") -> Answer:
         """
-        `path` is /NOUN or /NOUN/NAME, or that of a look. 200 with the view; otherwise {"error": …}: 404 for
-        what is not there, 500 when the kernel cannot be read, 503 for what cannot be done now.
+        `path` is /NOUN or /NOUN/NAME, or that of a look; `body` is JSON, where there is something to say. 200 with the
+        view; otherwise {"error": …}: 404 for what is not there, 500 when the kernel cannot be read, 503 for what cannot
+        be done now.
         """
         if method == "GET" and path in self._looks:
             return await self._looks[path]()
         noun, slash, name = path.removeprefix("/").partition("/")
         try:
-            view = self._nouns[method, noun, bool(slash)]
+            view = self._view(method, noun, bool(slash))
         except KeyError:
             return failure(404, f"no such path: {method[:8]} {path[:80]}")
         try:
-            return Answer(200, _json(await view(self, name)))
+            return Answer(200, _json(await view(name, body)))
         except MdnpError as error:
             return failure(_status_of(error), str(error))
+
+    def _view(self, method: str, noun: str, named: bool) -> "Callable[[str, bytes], Awaitable[Any]]":
+        """Errors: KeyError for a path that is none."""
+        asked = (method, noun, named)
+        if asked in self._of_cluster:
+            return partial(self._of_cluster[asked], self)
+        look = self._nouns[asked]
+        return lambda name, _body: look(self, name)
+
+    @property
+    def _cluster(self) -> Cluster:
+        if self._in_cluster is None:
+            raise cluster_door.none()
+        return self._in_cluster
 
     async def _names(self) -> Names:
         promises = self._store.promises
@@ -92,6 +113,7 @@ class Admin:
             docker=await self._directory.health(),
             store_trouble=self._store.trouble,
             orphans=self._collector.left,
+            cluster=self._in_cluster.facts if self._in_cluster else None,
         )
         return views.status(self._store.promises, await self._names(), difference, self._ipam.counts(), facts)
 
@@ -104,7 +126,11 @@ class Admin:
     async def _network(self, name: str) -> views.View:
         names = await self._names()
         network = views.find_network(self._store.promises, names, name)
-        return views.network_detail(network, self._store.promises, names, await self._meter.flows())
+        flows = await self._meter.flows()
+        if self._in_cluster is None:
+            return views.network_detail(network, self._store.promises, names, flows)
+        beyond, underlay = self._in_cluster.overlay(network), self._in_cluster.underlay(network)
+        return views.network_detail(network, self._store.promises, names, flows, beyond=beyond, underlay=underlay)
 
     async def _endpoints(self, _name: str) -> list[views.View]:
         return views.endpoints(self._store.promises, await self._names())
@@ -145,6 +171,24 @@ class Admin:
     async def _about(self, _name: str) -> Mapping[str, str]:
         return {"version": self._version}
 
+    async def _hosts(self, _name: str) -> list[views.View]:
+        return self._cluster.hosts()
+
+    async def _host(self, name: str) -> views.View:
+        return self._cluster.host(name)
+
+    async def _remove_host(self, name: str, body: bytes) -> views.View:
+        return await self._cluster.remove_host(name, body)
+
+    async def _declared(self, name: str) -> list[views.View] | views.View:
+        return self._cluster.network(name) if name else self._cluster.networks()
+
+    async def _create(self, _name: str, body: bytes) -> views.View:
+        return await self._cluster.create(body)
+
+    async def _withdraw(self, name: str, _body: bytes) -> views.View:
+        return await self._cluster.withdraw(name)
+
     _nouns: Mapping[tuple[str, str, bool], Callable[["Admin", str], Awaitable[Any]]] = {
         ("GET", "status", False): _status,
         ("GET", "network", False): _networks,
@@ -160,6 +204,16 @@ class Admin:
         ("POST", "repair", False): _repair,
         ("GET", "config", False): _config,
         ("GET", "version", False): _about,
+        ("GET", "host", False): _hosts,
+        ("GET", "host", True): _host,
+        ("GET", "declared", False): _declared,
+        ("GET", "declared", True): _declared,
+    }
+
+    _of_cluster: Mapping[tuple[str, str, bool], Callable[["Admin", str, bytes], Awaitable[Any]]] = {
+        ("DELETE", "host", True): _remove_host,
+        ("POST", "network", False): _create,
+        ("DELETE", "network", True): _withdraw,
     }
 
 
@@ -170,7 +224,7 @@ def failure(status: int, reason: str) -> Answer:
 def _status_of(error: MdnpError) -> int:
     if isinstance(error, KernelError):
         return 500
-    return 503 if isinstance(error, EngineUnavailable | StoreUnavailable) else 404
+    return 503 if isinstance(error, EngineUnavailable | StoreUnavailable | ClusterUnavailable) else 404
 
 
 def _json(value: object) -> bytes:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
+from mdnp.admin import hosts
+from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.meter import Flow
 from mdnp.dataplane import naming, publishing
+from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.steps import Owner
 from mdnp.engine.directory import Health, Names
 from mdnp.ipam.allocator import Counts
@@ -16,13 +19,17 @@ from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import InvalidParameter, NotFound
 from mdnp.model.identity import NetworkID
 from mdnp.model.network import Network, Subnet
+from mdnp.model.options import Mode
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.model.port import HostSocket, Protocol, Target
+from mdnp.model.segment import segment_of
 from mdnp.orphans import Orphan
 from mdnp.reconcile import desired
 from mdnp.reconcile.converge import Outcome
 from mdnp.reconcile.diff import Difference
 from mdnp.store import Promises, Tenure
+
+_NO_UNDERLAY = Underlay()
 
 View = dict[str, Any]
 Record = TypeVar("Record", Network, Endpoint, PoolPromise)
@@ -33,7 +40,7 @@ class Facts:
     """
     Of the process and what it stands on. `repaired` counts what of ours others had changed and was put back; `trouble`
     says why what we want is not there, `store_trouble` why the last promise could not be written. `orphans` are those
-    that the last collection found and left.
+    that the last collection found and left. `cluster` is None where this host is in none.
     """
 
     version: str
@@ -43,6 +50,7 @@ class Facts:
     docker: Health
     store_trouble: str = ""
     orphans: Sequence[Orphan] = ()
+    cluster: ClusterFacts | None = None
 
 
 def status(
@@ -50,15 +58,18 @@ def status(
 ) -> View:
     """
     `drift` are the steps that would make the kernel agree, `lost` what cannot be rebuilt. It is healthy if neither is
-    there and promises can be written; Docker may be stopped, and orphans wait for it.
+    there, promises can be written, and nothing of the cluster needs an operator; Docker may be stopped, and orphans
+    wait for it. `in_sync` is of this host alone.
     """
     counts = _counts(promises, difference)
+    in_sync = not (difference.steps or difference.lost or facts.store_trouble)
+    cluster = hosts.status(facts.cluster) if facts.cluster else None
     return {
         "version": facts.version,
         "uptime_s": round(facts.uptime_s, 1),
         "repaired": facts.repaired,
         "trouble": facts.trouble,
-        "healthy": not (difference.steps or difference.lost or facts.store_trouble),
+        "healthy": in_sync and (cluster is None or cluster["healthy"]),
         "docker": {"version": facts.docker.version, "trouble": facts.docker.trouble},
         "store": {"trouble": facts.store_trouble},
         "networks": [
@@ -70,6 +81,7 @@ def status(
         "lost": [str(owned.object) for owned in difference.lost],
         "nearly_full": [one["id"] for one in pools(promises, pool_counts) if one["nearly_full"]],
         "orphans": orphans(facts.orphans),
+        **({} if cluster is None else {"in_sync": in_sync, "cluster": cluster}),
     }
 
 
@@ -109,6 +121,7 @@ def network(one: Network, promises: Promises, names: Names) -> View:
         "icc": one.options.icc,
         "guard": one.options.guard,
         "endpoints": sum(endpoint.network_id == one.id for endpoint in promises.endpoints.values()),
+        **({"segment": segment_of(one), "vni": one.vni} if one.options.mode is Mode.OVERLAY else {}),
     }
 
 
@@ -117,14 +130,26 @@ def _gateway(one: Network, subnet: Subnet) -> str | None:
     return str(subnet.gateway.ip) if one.has_gateway and subnet.gateway else None
 
 
-def network_detail(one: Network, promises: Promises, names: Names, flows: Mapping[str, Flow]) -> View:
-    """What its containers received and sent is the sum of their endpoints that are there now."""
+def network_detail(
+    one: Network,
+    promises: Promises,
+    names: Names,
+    flows: Mapping[str, Flow],
+    *,
+    beyond: View | None = None,
+    underlay: Underlay = _NO_UNDERLAY,
+) -> View:
+    """
+    What its containers received and sent is the sum of their endpoints that are there now; `beyond` is what is known of
+    it on other hosts, and `underlay` carries its tunnel there.
+    """
     on_it = [each for each in promises.endpoints.values() if each.network_id == one.id]
-    planned = [str(owned.object) for owned in desired.of_network(one).values()]
+    planned = [str(owned.object) for owned in desired.of_network(one, underlay).values()]
     return {
         **network(one, promises, names),
         **_traffic([flows[name] for each in on_it if (name := naming.host_end(each.id)) in flows]),
         "endpoints": [endpoint(each, names) for each in on_it],
+        **(beyond or {}),
         "kernel": planned,
     }
 
@@ -276,10 +301,12 @@ def _counts(promises: Promises, difference: Difference) -> Mapping[str, int]:
 
 
 def pools(promises: Promises, counts: Mapping[PoolID, Counts]) -> list[View]:
-    return [pool(one, counts[one.id]) for one in promises.pools.values()]
+    return [pool(one, counts[one.id], promises) for one in promises.pools.values()]
 
 
-def pool(one: PoolPromise, counts: Counts) -> View:
+def pool(one: PoolPromise, counts: Counts, promises: Promises) -> View:
+    """A pool that other hosts share has the `blocks` that this one hands out from; the counts are of these."""
+    blocks = hosts.blocks_of(one.pool.network, promises)
     return {
         "id": one.id,
         "pool": str(one.pool.network),
@@ -291,13 +318,14 @@ def pool(one: PoolPromise, counts: Counts) -> View:
         "resting": counts.resting,
         "free": counts.free,
         "nearly_full": counts.nearly_full,
+        **({} if blocks is None else {"blocks": [str(block.network) for block in blocks]}),
     }
 
 
 def pool_detail(one: PoolPromise, counts: Counts, held: Iterable[Allocation], promises: Promises, names: Names) -> View:
     """`endpoint` is None for what no endpoint of ours has."""
     rows = sorted(held, key=lambda allocation: allocation.address)
-    return {**pool(one, counts), "addresses": [_allocation(row, promises, names) for row in rows]}
+    return {**pool(one, counts, promises), "addresses": [_allocation(row, promises, names) for row in rows]}
 
 
 def find_pool(promises: Promises, name: str) -> PoolPromise:

@@ -21,12 +21,17 @@ class Refused(MdnpError):
     """As the daemon says."""
 
 
-def ask(admin_socket: Path, path: str, method: str = "GET", limit_s: float = _LIMIT_S) -> Any:
-    """The JSON at `path`. Errors: NoDaemon when nobody answers, Refused with the daemon's own words."""
-    request = f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\n\r\n".encode()
-    status, body = _exchange(admin_socket, request, limit_s)
+def ask(admin_socket: Path, path: str, method: str = "GET", limit_s: float = _LIMIT_S, *, body: object = None) -> Any:
+    """
+    The JSON at `path`; `body` is sent as JSON, if there is any.
+
+    Errors: NoDaemon when nobody answers, Refused with the daemon's own words.
+    """
+    sent = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {quote(path)} HTTP/1.0\r\nHost: mdnp\r\nContent-Length: {len(sent)}\r\n\r\n"
+    status, answered = _exchange(admin_socket, head.encode() + sent, limit_s)
     try:
-        value = json.loads(body)
+        value = json.loads(answered)
     except ValueError as error:
         raise _nobody(admin_socket, "what answers is not mdnp") from error
     if status != _OK:

@@ -63,6 +63,16 @@ def pools(_context: click.Context, _parameter: click.Parameter, incomplete: str)
     return _offered("/pool", _names_of_pool, incomplete)
 
 
+def hosts(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """The names, ids and VTEPs of the cluster's hosts."""
+    return _offered("/host", _names_of_host, incomplete)
+
+
+def declared(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
+    """The networks that `mdnp network create` made."""
+    return _offered("/declared", _names_of_declared, incomplete)
+
+
 def containers(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list["CompletionItem[str]"]:
     """The containers that have endpoints, as far as Docker told, and their addresses."""
     return _offered("/endpoint", _holders_of_endpoint, incomplete)
@@ -91,6 +101,14 @@ def _known(*offers: _Offer) -> Iterable[_Offer]:
 
 def _names_of_pool(row: _Row) -> Iterable[_Offer]:
     return [(row["pool"], f"{row['used']} of {row['size']} used")]
+
+
+def _names_of_host(row: _Row) -> Iterable[_Offer]:
+    return [(row["name"], row["vtep"]), (row["id"], row["name"]), (row["vtep"], row["name"])]
+
+
+def _names_of_declared(row: _Row) -> Iterable[_Offer]:
+    return [(row["name"], ", ".join(row["subnets"]))]
 
 
 def _offered(path: str, names: Callable[[_Row], Iterable[_Offer]], incomplete: str) -> list["CompletionItem[str]"]:

@@ -12,7 +12,7 @@ import click
 
 import mdnp
 from mdnp import config
-from mdnp.cli import client, completion, install, rendering
+from mdnp.cli import client, cluster, completion, install, rendering
 from mdnp.cli.doctor import doctor
 from mdnp.cli.trace import trace
 from mdnp.model.errors import InvalidParameter, MdnpError
@@ -113,7 +113,7 @@ def repair(as_json: bool) -> None:
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def network(context: click.Context) -> None:
-    """Networks: ls, inspect."""
+    """Networks: ls, inspect; of the whole cluster: create, rm."""
     if context.invoked_subcommand is None:
         context.invoke(network_ls)
 
@@ -131,6 +131,10 @@ def network_ls(as_json: bool = False) -> None:
 def network_inspect(name: str, as_json: bool) -> None:
     """Everything about one, named by the beginning of its id, its name or its bridge."""
     _show(_ask(f"/network/{name}"), as_json, rendering.details)
+
+
+network.add_command(cluster.network_create)
+network.add_command(cluster.network_rm)
 
 
 @cli.group(invoke_without_command=True)
@@ -230,6 +234,7 @@ def version(as_json: bool) -> None:
     _show({"mdnp": mdnp.__version__, "daemon": daemon}, as_json, rendering.details)
 
 
+cli.add_command(cluster.host)
 cli.add_command(doctor)
 cli.add_command(install.install)
 cli.add_command(install.uninstall)

@@ -69,10 +69,32 @@ def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def pools(views: Iterable[Mapping[str, Any]]) -> str:
-    heads = ["POOL", "RANGE", "NETWORKS", "SIZE", "USED", "RESERVED", "RESTING", "FREE"]
-    keys = ("pool", "sub_pool", "networks", "size", "used", "reserved", "resting", "free")
+def hosts(views: Iterable[Mapping[str, Any]]) -> str:
     views = list(views)
+    heads = ["HOST", "ID", "VTEP", "STATE", "SEGMENTS", "ENDPOINTS", "BLOCKS"]
+    rows = [
+        [
+            one["name"],
+            one["id"],
+            one["vtep"],
+            one["liveness"],
+            len(one["segments"]),
+            one["endpoints"],
+            len(one["blocks"]),
+        ]
+        for one in views
+    ]
+    return "\n".join([table(heads, rows), *(f"# this is {one['name']}" for one in views if one["here"])])
+
+
+def pools(views: Iterable[Mapping[str, Any]]) -> str:
+    """Where pools are shared with other hosts, how many blocks this one has of them."""
+    heads = ["POOL", "RANGE", "NETWORKS", "SIZE", "USED", "RESERVED", "RESTING", "FREE"]
+    keys = ["pool", "sub_pool", "networks", "size", "used", "reserved", "resting", "free"]
+    views = list(views)
+    if any("blocks" in one for one in views):
+        heads, keys = [*heads, "BLOCKS"], [*keys, "blocks"]
+        views = [{**one, "blocks": len(one["blocks"]) if "blocks" in one else None} for one in views]
     full = [
         f"# {one['pool']} is nearly full: make a larger network, or `mdnp gc`" for one in views if one["nearly_full"]
     ]
@@ -120,12 +142,41 @@ def status(view: Mapping[str, Any]) -> str:
         lines.append(f"# repaired {view['repaired']} things that others had changed")
     if view["store"]["trouble"]:
         lines.append(f"# promises cannot be kept: {view['store']['trouble']}")
+    lines += _cluster(view["cluster"]) if "cluster" in view else []
     docker = view["docker"]
     lines.append(f"# Docker {docker['version']}" if docker["version"] else f"# {docker['trouble']}")
-    verdict = "in sync" if view["healthy"] else "NOT in sync" if not view["store"]["trouble"] else "NOT well"
+    in_sync = view.get("in_sync", view["healthy"])
+    verdict = "in sync" if in_sync else "NOT in sync" if not view["store"]["trouble"] else "NOT well"
     count = f"{_number(view['endpoints'], 'endpoint')}, {_number(view['ports'], 'published port')}"
     lines.append(f"# mdnp {view['version']}, up {duration(view['uptime_s'])}, {count}, {verdict}")
     return "\n".join(lines)
+
+
+def _cluster(view: Mapping[str, Any]) -> list[str]:
+    """How this host stands in the cluster, the worst first."""
+    hosts_of_it = f"{view['hosts']['alive']} of {_number(view['hosts']['known'], 'host')} alive"
+    since = "" if view["healthy_s"] is None else f" for {duration(view['healthy_s'])}"
+    servers = ", ".join(view["servers"])
+    if view["connected"] and not view["trouble"]:
+        lines = [f"# cluster: in it{since}, {hosts_of_it}, epoch {view['epoch']}; etcd at {servers}"]
+    else:
+        lines = [f"# cluster: {view['trouble']}", f"# cluster: what is here goes on; last known: {hosts_of_it}"]
+    if view["waiting"]:
+        names = ", ".join(view["waiting"])
+        lines.append(
+            f"# cluster: etcd lost its data or was restored; {names} has not told yet what it has, and until then no"
+            " segment or block is new: start it, or `mdnp host remove` it"
+        )
+    if view["pending"]:
+        lines.append(f"# cluster: {_number(view['pending'], 'row')} of this host not told yet")
+    lines += [f"# cluster: {one['about']}: {one['text']}" for one in view["remarks"]]
+    lines += [
+        f"# network {network['name']} on {row['name']}: {row['error']}"
+        for network in view["networks"]
+        for row in network["hosts"]
+        if row["state"] == "failed"
+    ]
+    return lines
 
 
 def _number(count: int, noun: str) -> str:

@@ -4,14 +4,17 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mdnp import config
-from mdnp.cli import completion
+from mdnp.cli import client, completion
+from mdnp.model.errors import MdnpError
 
 _ENDED_BADLY = 1
+_LIMIT_S = 1.0
 
 
 @click.command()
@@ -30,12 +33,21 @@ def trace(container: str, target: str, as_json: bool) -> None:
     from mdnp.trace import tracer, walk  # noqa: PLC0415
 
     wanted = targets.parse(target)
-    facts = tracer.trace(config.load({}, os.environ).docker_socket, container, wanted)
+    settings = config.load({}, os.environ)
+    facts = tracer.trace(settings.docker_socket, container, wanted, _hosts(settings.admin_socket))
     walked = walk.walk(facts)
     view = walk.view(facts, walked)
     click.echo(json.dumps(view, indent=2) if as_json else "\n".join(_lines(view)))
     if view["answer"] != "answered":
         sys.exit(_ENDED_BADLY)
+
+
+def _hosts(admin_socket: Path) -> dict[str, str]:
+    """The names of the cluster's hosts by the address of their tunnels, if the daemon runs and is in one."""
+    try:
+        return {one["vtep"]: one["name"] for one in client.ask(admin_socket, "/host", limit_s=_LIMIT_S)}
+    except MdnpError:
+        return {}
 
 
 def _lines(view: Mapping[str, Any]) -> Iterator[str]:

@@ -35,6 +35,7 @@ from mdnp.cluster.servers import (
     Method,
     Server,
     Servers,
+    asked,
     asked_by_stream,
     failing,
     limit,
@@ -72,7 +73,7 @@ class EtcdCluster:
         by = limit()
         if self._servers.several and changes:
             # Find one that is well: what was sent to a frozen one must not be sent to another.
-            await self._servers.ask(_RANGE, rpc.RangeRequest(key=_bytes(changes[0].key), keys_only=True), by=by)
+            await self._servers.ask(_RANGE, _single(changes[0].key), by=by)
         request = rpc.TxnRequest(compare=map(_compare, conditions), success=map(_operation, changes))
         with _leasing():
             answer = await self._servers.ask(_TXN, request, by=by, again=False)
@@ -97,9 +98,10 @@ class EtcdCluster:
 
     async def watch(self, prefix: str, after: int) -> AsyncIterator[Batch]:
         async def attempt(server: Server, metadata: Metadata) -> "_Watch":
+            await self._check(server, metadata, prefix, after)
             watch = _Watch(server, streamed(server, _WATCH, metadata), after)
             try:
-                await watch.begin(prefix, self._cluster)
+                await watch.begin(prefix)
             except BaseException:
                 await watch.end()
                 raise
@@ -114,6 +116,17 @@ class EtcdCluster:
 
     async def close(self) -> None:
         await self._servers.close()
+
+    async def _check(self, server: Server, metadata: Metadata, prefix: str, after: int) -> None:
+        """
+        That a server's data are those that `after` is a revision of, by a question which makes it catch up first: a
+        watch of a member that lags behind begins with older data.
+
+        Errors: Failed; Compacted.
+        """
+        header = (await asked(server, _RANGE, _single(prefix), metadata)).header
+        if header.revision < after or (self._cluster and header.cluster_id != self._cluster):
+            raise Compacted(f"{server.url} knows no revision {after}: its data were lost or put back")
 
     async def _read(self, prefix: str) -> Snapshot:
         entries: dict[str, Entry] = {}
@@ -143,16 +156,12 @@ class _Watch:
         self._revision = revision
         self._reading: asyncio.Future[rpc.WatchResponse] | None = None
 
-    async def begin(self, prefix: str, cluster: int) -> None:
-        """Errors: Failed; Compacted also when the server's history is not the one that `revision` is of."""
+    async def begin(self, prefix: str) -> None:
+        """Errors: Failed; Compacted."""
         start = rpc.WatchCreateRequest(key=_bytes(prefix), range_end=_after(prefix), start_revision=self._revision + 1)
         with failing():
             await self._stream.write(rpc.WatchRequest(create_request=start))
-        said = await self._said()
-        self._check(said)
-        header = said.header
-        if header.revision < self._revision or (cluster and header.cluster_id != cluster):
-            raise Compacted(f"{self._server.url} knows no revision {self._revision}: its data were lost or put back")
+        self._check(await self._said())
 
     async def next(self) -> Batch:
         """Errors: ClusterUnavailable, Compacted."""
@@ -212,6 +221,11 @@ def _leasing() -> Iterator[None]:
         yield
     except Failed as error:
         raise LeaseGone("the lease has ended") from error
+
+
+def _single(key: str) -> rpc.RangeRequest:
+    """What costs a server nothing but to be well: whether there is a key, as of now."""
+    return rpc.RangeRequest(key=_bytes(key), keys_only=True)
 
 
 def _compare(condition: Unchanged) -> rpc.Compare:

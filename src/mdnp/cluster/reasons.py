@@ -6,7 +6,7 @@ from dataclasses import dataclass
 # etcd's texts are part of its interface (api/v3rpc/rpctypes/error.go), gRPC's are not: the unknown is shown as it is.
 LEASE_GONE = "requested lease not found"
 COMPACTED = "required revision has been compacted"
-DENIED = "permission denied"
+_DENIED = "permission denied"
 _NO_LEADER = "etcdserver: no leader"
 _NO_CONNECTION = "failed to connect to all addresses"
 _NO_NAME = "errors resolving"
@@ -14,7 +14,10 @@ _STALE = ("user name is empty", "invalid auth token", "revision of auth store is
 
 _WORDS = (
     ("Connection refused", "connection refused: nobody listens there"),
-    ("tcp handshaker shutdown", "no connection in time: is it up, and does a firewall let us through?"),
+    (
+        r"tcp handshaker shutdown|connect\(\) timed out",
+        "no connection in time: is it up, and does a firewall let us through?",
+    ),
     ("(Network is unreachable|No route to host|Host is down)", r"\1"),
     (f"{_NO_NAME} .*lookup error:(.*?)]", r"its name cannot be looked up: \1"),
     ("CERTIFICATE_VERIFY_FAILED: (.*?)(: OK)?$", r"its certificate is not accepted: \1 (is it of etcd_ca?)"),
@@ -24,11 +27,13 @@ _WORDS = (
         "it ended the TLS handshake: it does not accept our certificate, or asks for one (etcd_cert)",
     ),
     ("WRONG_VERSION_NUMBER|Handshake read failed", "it does not speak TLS, or ended the handshake: is it http://?"),
+    ("Connection timed out", "the connection broke: nothing comes through any more"),
+    ("Connection reset|Broken pipe", "it broke the connection"),
     ("Socket closed", "it closed the connection: it is stopping, or expects TLS (https://)"),
     (_NO_LEADER, "no leader: most members of its cluster are down, or it is cut off from them"),
     ("user name is empty", "it asks for a user: set etcd_user and etcd_password_file, or show a user's etcd_cert"),
     ("invalid user ID or password", "wrong user or password (etcd_user, etcd_password_file)"),
-    (DENIED, "permission denied: the role of our user needs readwrite for the prefix /mdnp/"),
+    (_DENIED, "permission denied: the role of our user needs readwrite for the prefix /mdnp/"),
     ("database space exceeded", "its database is full: compact and defragment it, then `etcdctl alarm disarm`"),
     ("request timed out", "it could not do it in time: is its disk slow, or another member away?"),
 )
@@ -44,7 +49,9 @@ class Fault:
     @property
     def not_done(self) -> bool:
         """Whether the server did nothing for sure, so that another may be asked to change something."""
-        return self.said.startswith((_NO_CONNECTION, _NO_NAME)) or any(one in self.said for one in (_NO_LEADER, DENIED))
+        return self.said.startswith((_NO_CONNECTION, _NO_NAME)) or any(
+            one in self.said for one in (_NO_LEADER, _DENIED)
+        )
 
     @property
     def is_answer(self) -> bool:
@@ -53,8 +60,8 @@ class Fault:
 
     @property
     def asks_who(self) -> bool:
-        """Whether another token may help. Of a watch without a good one, etcd 3.4 says only that it is denied."""
-        return any(one in self.said for one in _STALE) or (self.code == CANCELED and DENIED in self.said)
+        """Whether another token may help."""
+        return any(one in self.said for one in _STALE)
 
 
 CANCELED = "CANCELED"  # a watch that etcd ends, which is none of gRPC's codes
@@ -65,6 +72,8 @@ ENDED = Fault("OK", "it ended the stream")
 def reason(fault: Fault) -> str:
     if fault.code == TIMED_OUT.code:
         return "no answer in time"
+    if fault == ENDED:
+        return fault.said
     for pattern, words in _WORDS:
         if found := re.search(pattern, fault.said):
             return found.expand(words)

@@ -2,114 +2,59 @@
 Kernel objects as values: what should be there, and what was seen there.
 
 Each object has a `key`, which names the place that it takes in the kernel: two objects of one key cannot both be.
-Desired objects say what is wanted; `Link` is what can be read back of a `Bridge` or a `Veth`. They print in the words
-of `ip`, `nft`, `sysctl` and `iptables`; a port that is held has no such word.
+Desired objects say what is wanted; `Link` is what can be read back of those that are links. They print in the words
+of `ip`, `bridge`, `nft`, `sysctl` and `iptables`; a port that is held has no such word. Links stand in `links`, what
+leads frames and packets to other hosts in `rows`.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Literal
 
-from mdnp.dataplane.naming import FORWARD_CHAIN, GROUP, RULE_COMMENT, TABLE
-from mdnp.model.mac import MAC
+from mdnp.dataplane.links import Bridge, Key, Link, OwnEnd, PortFlags, Presence, Tunnel, Veth, Vxlan
+from mdnp.dataplane.naming import FORWARD_CHAIN, RULE_COMMENT, TABLE
+from mdnp.dataplane.rows import Family, Fdb, Lookup, Neigh, PoolRoute
 from mdnp.model.network import IPInterface
 from mdnp.model.port import HostSocket, Target
 
-Key = tuple[str, ...]
-Family = Literal[4, 6]
+__all__ = [
+    "Accept",
+    "Addr",
+    "Bridge",
+    "Element",
+    "Family",
+    "Fdb",
+    "HostPort",
+    "Jump",
+    "Key",
+    "Link",
+    "Lookup",
+    "MadeLink",
+    "Neigh",
+    "Object",
+    "OwnEnd",
+    "PoolRoute",
+    "PortFlags",
+    "Presence",
+    "Row",
+    "Rule",
+    "Sysctl",
+    "Table",
+    "TableFamily",
+    "Tunnel",
+    "Veth",
+    "Vxlan",
+    "Way",
+    "forward_chain",
+    "program_of",
+]
+
 TableFamily = Literal["inet", "bridge"]
-
-
-class Presence(Enum):
-    """What it means when a desired object is not there."""
-
-    MUST = "must"  # drift: it is made
-    HELD = "held"  # lost: its other half was in a sandbox, and we cannot rebuild that
-    MAY = "may"  # nothing: it may be gone already
-
-
-@dataclass(frozen=True)
-class Bridge:
-    """A bridge with the network's gateway address on it, or none."""
-
-    name: str
-    mac: MAC
-    mtu: int
-    alias: str
-
-    @property
-    def key(self) -> Key:
-        return ("link", self.name)
-
-    def link(self) -> "Link":
-        return Link(self.name, "bridge", self.mtu, master=None, mac=self.mac, alias=self.alias)
-
-    def __str__(self) -> str:
-        return f"link {self.name} address {self.mac} mtu {self.mtu} group {GROUP} alias '{self.alias}' up type bridge"
-
-
-@dataclass(frozen=True)
-class Veth:
-    """
-    A pair of links: one end on a bridge of the host, the other for the sandbox. `mac` is the sandbox end's.
-
-    `hairpin` lets a frame leave by the bridge port through which it came. With br_netfilter on, a bridge translates
-    frames itself, and a container reaches its own published port only so.
-    """
-
-    host_end: str
-    sandbox_end: str
-    mac: MAC
-    mtu: int
-    bridge: str
-    alias: str
-    presence: Presence = Presence.MUST
-    hairpin: bool = False
-
-    @property
-    def key(self) -> Key:
-        return ("link", self.host_end)
-
-    def link(self) -> "Link":
-        return Link(self.host_end, "veth", self.mtu, master=self.bridge, alias=self.alias, hairpin=self.hairpin)
-
-    def __str__(self) -> str:
-        return (
-            f"link {self.host_end} mtu {self.mtu} master {self.bridge} group {GROUP} alias '{self.alias}' up"
-            f" type veth peer {self.sandbox_end} address {self.mac} mtu {self.mtu}"
-        )
-
-
-@dataclass(frozen=True)
-class Link:
-    """
-    A link of ours as it was seen. `mac` is None where it is the kernel's choice (a host end's).
-
-    The alias does not count in a comparison: the kernel takes it only after the link is made, and a crash in between
-    leaves a link that is ours by its group and does its work.
-    """
-
-    name: str
-    kind: str
-    mtu: int
-    master: str | None = None
-    mac: MAC | None = None
-    up: bool = True
-    hairpin: bool = False
-    group: int = GROUP
-    alias: str = field(default="", compare=False)
-
-    @property
-    def key(self) -> Key:
-        return ("link", self.name)
-
-    def __str__(self) -> str:
-        return f"link {self.name}"
 
 
 @dataclass(frozen=True)
 class Addr:
-    """An address on a bridge of ours."""
+    """An address on a bridge of ours, or on our own end in a segment."""
 
     link: str
     address: IPInterface
@@ -285,5 +230,7 @@ class HostPort:
         return f"port {self.socket}" + (f" proxy {self.proxy}" if self.proxy else "")
 
 
+MadeLink = Bridge | Veth | Vxlan | OwnEnd
 Rule = Accept | Jump
-Object = Bridge | Veth | Addr | Rule | Sysctl | Table | Element | HostPort
+Row = Fdb | Neigh
+Object = MadeLink | Addr | Rule | Sysctl | Table | Element | HostPort | Row | PoolRoute | Lookup

@@ -38,6 +38,13 @@ FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 # - uplinks: bridges of the host by which it reaches other hosts. Any other bridge that is not ours is a network of
 #   containers or virtual machines, Docker's above all, and closed to ours.
 # - A reply has `established`; what came through a published port has `dnat`, whoever published it.
+# - mdh-*: the host's own ends in segments. They are among the bridges, and the host routes nothing that comes by them.
+#   Who asks for a published port on the host itself goes out by one with the end's address: the answer to another one
+#   would come back by the bridge, where br_netfilter sees a second connection and gives it a port of its own.
+# - hosts4, hosts6: between a bridge and itself, the own addresses of hosts in a segment without ICC; with br_netfilter
+#   their frames come this way.
+# - tunnels are UDP ports, vnis the VNIs of ours; vteps4 and vteps6 who may send to which. @th,96,24 is a VXLAN header's
+#   VNI (RFC 7348, 5). Others' VNIs on the same port are not looked at.
 _INET = """
     set bridges { type ifname; }
     set own { type ifname . ifname; }
@@ -56,6 +63,12 @@ _INET = """
     map ports6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
     map bound4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
     map bound6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+    set hosts4 { type ifname . ifname . ipv4_addr; }
+    set hosts6 { type ifname . ifname . ipv6_addr; }
+    set tunnels { type inet_service; }
+    set vnis { typeof @th,96,24; }
+    set vteps4 { typeof @th,96,24 . ip saddr; }
+    set vteps6 { typeof @th,96,24 . ip6 saddr; }
 
     chain loopback {
         type filter hook prerouting priority raw; policy accept;
@@ -64,8 +77,15 @@ _INET = """
     }
     chain input {
         type filter hook input priority filter; policy accept;
+        udp dport @tunnels @th,96,24 @vnis jump tunneled
         iifname != @sealed accept
         ct state established,related accept
+        drop
+    }
+    chain tunneled {
+        iifname @bridges drop
+        @th,96,24 . ip saddr @vteps4 return
+        @th,96,24 . ip6 saddr @vteps6 return
         drop
     }
     chain forward {
@@ -76,6 +96,11 @@ _INET = """
         oifname @closed drop
         ct state established,related accept
         ct status dnat accept
+        iifname "mdh-*" drop
+        iifname . oifname . ip saddr @hosts4 accept
+        iifname . oifname . ip daddr @hosts4 accept
+        iifname . oifname . ip6 saddr @hosts6 accept
+        iifname . oifname . ip6 daddr @hosts6 accept
         iifname @bridges oifname @bridges drop
         oifname @bridges goto inbound
         meta oifkind "bridge" oifname != @uplinks drop
@@ -108,6 +133,7 @@ _INET = """
         ct status dnat oifname . ip saddr @hairpin4 masquerade
         ct status dnat oifname . ip6 saddr @hairpin6 masquerade
         ct status dnat oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        ct status dnat oifname "mdh-*" masquerade
         oifname @bridges accept
         iifname @nat4 meta nfproto ipv4 masquerade
         iifname @nat6 meta nfproto ipv6 masquerade
@@ -124,6 +150,11 @@ _INET = """
 # - A frame that a port with hairpin on would send back to where it came from, to all: not wanted.
 # - targets6 have addresses as numbers, as this nft reads them from a place in the packet (it has no word for the target
 #   of a neighbour advertisement, which is at bit 64 of ICMPv6; RFC 4861, 4.4).
+# - hosts: the MACs of hosts' own addresses in segments without ICC, which its endpoints may reach too.
+# - Into a tunnel (mdx-*) goes no question for who is here (here4, here6), and of what comes from the gateway (anycast),
+#   which every host has for itself, nothing that is for all. Who is elsewhere the kernel answers for (neigh_suppress);
+#   what it does not know passes, as an address that moves between containers (mdnp.allow). Nobody's router is another
+#   host's.
 _BRIDGE = """
     set guarded { type ifname; counter; }
     set macs { type ifname . ether_addr; }
@@ -136,18 +167,38 @@ _BRIDGE = """
     set allowed_targets6 { typeof iifname . @th,64,128; flags interval; }
     set noicc { type ifname; }
     set gateways { type ifname . ether_addr; }
+    set hosts { type ether_addr; }
+    set here4 { type ifname . ipv4_addr; }
+    set here6 { typeof oifname . @th,64,128; }
+    set anycast { type ifname . ether_addr; }
 
     chain prerouting {
         type filter hook prerouting priority dstnat; policy accept;
-        iifname @noicc ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 iifname . ether daddr != @gateways drop
+        iifname @noicc ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 jump from_noicc
         iifname . ether saddr @macs goto own
         goto denied
     }
     chain forward {
         type filter hook forward priority filter; policy accept;
         ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
+        oifname "mdi-*" accept
         iifname @noicc drop
         oifname . ether saddr @macs drop
+    }
+    chain postrouting {
+        type filter hook postrouting priority srcnat; policy accept;
+        oifname "mdx-*" goto crossing
+    }
+    chain crossing {
+        ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 oifname . ether saddr @anycast drop
+        oifname . arp daddr ip @here4 drop
+        icmpv6 type { nd-router-solicit, nd-router-advert, nd-redirect } drop
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } oifname . @th,64,128 @here6 drop
+    }
+    chain from_noicc {
+        iifname . ether daddr @gateways return
+        ether daddr @hosts return
+        drop
     }
     chain denied {
         iifname @guarded drop

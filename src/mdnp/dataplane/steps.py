@@ -8,10 +8,27 @@ show these lines.
 from dataclasses import dataclass
 from typing import NewType
 
+from mdnp.dataplane import rows
 from mdnp.dataplane.naming import DOOMED_GROUP
-from mdnp.dataplane.objects import Accept, Element, HostPort, Jump, Link, Object, Rule, Sysctl, Table
+from mdnp.dataplane.objects import (
+    Accept,
+    Element,
+    Fdb,
+    HostPort,
+    Jump,
+    Link,
+    Lookup,
+    Neigh,
+    Object,
+    OwnEnd,
+    PoolRoute,
+    Row,
+    Rule,
+    Sysctl,
+    Table,
+)
 
-# The id of the network or endpoint that a step is for. Only the owner's failure fails a verb.
+# The id of the network, endpoint or remote endpoint that a step is for. Only the owner's failure fails a verb.
 Owner = NewType("Owner", str)
 NOBODY = Owner("")
 # For what is the host's as a whole: our tables, forwarding, what Docker's chain must let pass. It is planned with every
@@ -19,7 +36,7 @@ NOBODY = Owner("")
 HOST = Owner("host")
 
 
-Removable = Link | Rule | Table | Element | HostPort
+Removable = Link | Rule | Table | Element | HostPort | Row | PoolRoute | Lookup
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,7 @@ class Add:
     Make an object that is not there. A veth's or bridge's add makes the whole of it, in one message; that of a table
     its chains and rules, and leaves the elements of a table that was there; that of a rule removes copies of it. When
     an element leads UDP of a port of the host somewhere, flows that went elsewhere end, as they do when it is deleted.
+    A row or a route takes the place of another of its key.
     """
 
     object: Object
@@ -41,7 +59,7 @@ class Add:
                 return f"hold {self.object}"
             case Sysctl():
                 return f"sysctl -w {self.object}"
-        return _command(self.object, "add", "-I")
+        return _command(self.object, _verb(self.object), "-I")
 
 
 @dataclass(frozen=True)
@@ -62,9 +80,15 @@ class Set:
             words.append("nomaster")
         if not self.was.up:
             words.append("up")
-        if self.link.hairpin is not self.was.hairpin:  # the last: what follows a type are its own options
-            words.append(f"type bridge_slave hairpin {'on' if self.link.hairpin else 'off'}")
+        of_port = self._of_port()
+        if of_port:  # the last: what follows a type are its own options
+            words.append(f"type bridge_slave {of_port}")
         return " ".join(words)
+
+    def _of_port(self) -> str:
+        if self.link.flags:
+            return self.link.flags.words(self.was.flags)
+        return f"hairpin {'on' if self.link.hairpin else 'off'}" if self.link.hairpin is not self.was.hairpin else ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,18 @@ class Doom:
 Step = Add | Set | Delete | Doom
 
 
+def _verb(made: Object) -> str:
+    """How the programs call making it, or putting it in the place of another."""
+    match made:
+        case OwnEnd():
+            return "set"
+        case Fdb(mac=rows.EVERYBODY):
+            return "append"
+        case Fdb() | Neigh() | PoolRoute():
+            return "replace"
+    return "add"
+
+
 def _command(what: Object | Link, verb: str, iptables_verb: str) -> str:
     """The object in the words of the program that makes and removes it."""
     match what:
@@ -110,6 +146,10 @@ def _command(what: Object | Link, verb: str, iptables_verb: str) -> str:
         case Accept() | Jump():
             program, rest = str(what).split(" ", 1)
             return f"{program} {iptables_verb} {rest}"
+        case Fdb():
+            return f"bridge fdb {verb} {str(what).removeprefix('fdb ')}"
+        case Lookup(family=6):
+            return f"ip -6 rule {verb} {str(what).removeprefix('rule ')}"
         case _:
             noun, rest = str(what).split(" ", 1)
             return f"ip {noun} {verb} {rest}"

@@ -127,8 +127,16 @@ class Docker:
 
 
 @dataclass(frozen=True)
+class Etcd:
+    """A server as it answers us: the id of its cluster, or why it is of no use."""
+
+    cluster: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
 class Daemon:
-    """Its answers to the operator: /status, /network, /endpoint, /port, /pool, /config."""
+    """Its answers to the operator: /status, /network, /endpoint, /port, /pool, /config; in a cluster also /host."""
 
     status: Json
     networks: Rows
@@ -136,6 +144,7 @@ class Daemon:
     ports: Rows
     pools: Rows
     settings: Mapping[str, str]
+    hosts: Rows = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class Facts:
     cannot be made here, "" if it can; `sysctls` are by path below /proc/sys; `files` and their `places` by role;
     `certificates` are when those end by which Docker and the daemon know each other over TCP, in seconds of the epoch;
     `listening` are the names of unix sockets; `asked` are the UDP ports of the host with the address that they are
-    open on.
+    open on; `etcd` are the servers of the cluster by URL, none if this host is in no cluster.
     """
 
     settings: Settings
@@ -176,3 +185,4 @@ class Facts:
     units: Fact[Units]
     clock: Fact[Clock]
     certificates: Fact[Mapping[str, Fact[float]]]
+    etcd: Fact[Mapping[str, Etcd]]

@@ -30,6 +30,7 @@ from mdnp.doctor import (
     claims,
     firewall,
     need,
+    servers,
     trial,
     units,
 )
@@ -47,6 +48,7 @@ _OURS = [("inet", TABLE), ("bridge", TABLE)]
 _KEEPERS = frozenset({"chronyd", "ntpd", "openntpd", "systemd-timesyn", "ptp4l", "phc2sys"})  # comm has 15 bytes
 _SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
 _OFF = "off"
+_CERTIFICATES = ("tls_cert", "tls_ca", "etcd_cert", "etcd_ca")
 _PLACES = ("socket", "state_dir", "runtime_dir", "docker_host")
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON of /proc/net/unix
 _SYSCTLS = (
@@ -87,6 +89,7 @@ def gather(settings: Settings, ask: Ask, *, configuration: Fact[str], root: Path
         unclaimed=_fact(lambda: _unclaimed(daemon, found["docker"], ask, effective.docker_socket)),
         places=_places(effective, root),
         certificates=_fact(lambda: _certificates(settings, daemon, found["specs"])),
+        etcd=_fact(lambda: servers.ask(_told(settings, daemon))),
         **found,
     )
 
@@ -141,7 +144,9 @@ def _fact(look: Callable[[], T]) -> T | Unknown:
 
 
 def _daemon(ask: Ask) -> Daemon:
-    return Daemon(ask("/status"), ask("/network"), ask("/endpoint"), ask("/port"), ask("/pool"), ask("/config"))
+    status = ask("/status")
+    hosts = ask("/host") if "cluster" in status else ()
+    return Daemon(status, ask("/network"), ask("/endpoint"), ask("/port"), ask("/pool"), ask("/config"), hosts)
 
 
 def _effective(settings: Settings, daemon: Daemon) -> Settings:
@@ -346,8 +351,8 @@ def _specs(socket: Path, root: Path) -> tuple[Path, ...]:
 
 def _certificates(settings: Settings, daemon: Fact[Daemon], specs: Fact[Sequence[Path]]) -> dict[str, Fact[float]]:
     """Those in the settings, of the daemon if it answers, and those that Docker is told of."""
-    told = daemon.settings if isinstance(daemon, Daemon) else shown(settings)
-    files = [told[name] for name in ("tls_cert", "tls_ca") if told.get(name, _OFF) != _OFF]
+    told = _told(settings, daemon)
+    files = [told[name] for name in _CERTIFICATES if told.get(name, _OFF) != _OFF]
     for one in () if isinstance(specs, Unknown) else specs:
         if one.suffix == ".json":
             tls = json.loads(one.read_text()).get("TLSConfig") or {}
@@ -358,6 +363,11 @@ def _certificates(settings: Settings, daemon: Fact[Daemon], specs: Fact[Sequence
 def _end(certificate: str) -> float:
     said = _said("openssl", "x509", "-noout", "-enddate", "-in", certificate).strip().partition("=")[2]
     return float(calendar.timegm(time.strptime(said, "%b %d %H:%M:%S %Y GMT")))
+
+
+def _told(settings: Settings, daemon: Fact[Daemon]) -> Mapping[str, str]:
+    """The settings in words: the daemon's, which may have been given flags, or what it would start with."""
+    return daemon.settings if isinstance(daemon, Daemon) else shown(settings)
 
 
 class _Timex(ctypes.Structure):

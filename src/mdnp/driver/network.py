@@ -2,56 +2,82 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import replace
 
 from mdnp.dataplane import naming
 from mdnp.dataplane.steps import HOST, Owner
+from mdnp.driver.checks import check_addresses, check_network
 from mdnp.driver.locks import Locks
+from mdnp.driver.overlays import ETHERNET_MTU, Overlays
 from mdnp.driver.publisher import Publisher
 from mdnp.driver.requests import Attachment, EndpointRequest, NetworkRequest, PublishRequest
 from mdnp.kernel import Kernel, Surroundings
 from mdnp.model.endpoint import Endpoint, Phase
-from mdnp.model.errors import Conflict, InvalidParameter, KernelError, NotFound, StoreUnavailable
+from mdnp.model.errors import Conflict, KernelError, NotFound, StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import derived_mac
-from mdnp.model.network import IPAddress, Network, overlapping
-from mdnp.model.options import (
-    BRIDGE_NAME,
-    GATEWAY,
-    GATEWAY_MODE_IPV4,
-    GATEWAY_MODE_IPV6,
-    GatewayMode,
-    Routing,
-)
+from mdnp.model.network import IPAddress, IPInterface, Network
+from mdnp.model.options import GatewayMode, Mode
 from mdnp.reconcile.converge import Reconciler
 from mdnp.store import Drop, Put, Store
 
 log = logging.getLogger(__name__)
 
-_ETHERNET_MTU = 1500  # where the host has no default route to take one from
-
 
 class NetworkDriver:
     """Errors of every verb: MdnpError, its kind saying what the caller may do. Nothing of such a call is left."""
 
-    def __init__(self, store: Store, kernel: Kernel, reconciler: Reconciler, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Kernel,
+        reconciler: Reconciler,
+        clock: Callable[[], float],
+        overlays: Overlays | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._kernel = kernel
         self._reconciler = reconciler
+        self._overlays = overlays or Overlays()
         self._networks_lock = asyncio.Lock()
-        self._locks = Locks()  # by the name of the host end, which endpoints whose ids begin alike would share
+        # By the id of a network, and the name of the host end, which endpoints whose ids begin alike would share.
+        self._locks = Locks()
+        self._joining: dict[NetworkID, Network] = {}  # overlays that are being agreed on
         self._publisher = Publisher(store, kernel, reconciler)
 
     async def create_network(self, request: NetworkRequest) -> None:
-        async with self._networks_lock:
-            network = await self._planned(request)
-            if network.id in self._store.promises.networks:
-                await self._converged(network)
-                return
-            await self._store.commit(Put(network))
-            await self._fulfil(network)
+        async with self._locks.hold(request.id):
+            async with self._networks_lock:
+                network = await self._planned(request)
+                if network.id in self._store.promises.networks:
+                    await self._converged(network)
+                    return
+                if network.options.mode is not Mode.OVERLAY:
+                    await self._promise(network)
+                    return
+                self._joining[network.id] = network
+            try:
+                await self._create_overlay(network, request.reserved)
+            finally:
+                del self._joining[network.id]
+
+    async def _create_overlay(self, network: Network, reserved: Collection[IPAddress]) -> None:
+        """Other hosts are asked first; meanwhile only who asks for this network waits."""
+        try:
+            joined = await self._overlays.join(network, reserved)
+            async with self._networks_lock:
+                await self._promise(joined)
+        except BaseException:
+            if network.id not in self._store.promises.networks:
+                await self._overlays.leave(network)
+            raise
+        self._overlays.tell(network)
+
+    async def _promise(self, network: Network) -> None:
+        await self._store.commit(Put(network))
+        await self._fulfil(network)
 
     async def delete_network(self, network_id: NetworkID) -> None:
         """
@@ -60,7 +86,7 @@ class NetworkDriver:
         Docker deletes no network with endpoints that it knows of, and forgets the network whatever we answer:
         endpoints that are still here were forgotten before (an engine that was killed skips their deletion).
         """
-        async with self._networks_lock:
+        async with self._locks.hold(network_id), self._networks_lock:
             network = self._store.promises.networks.get(network_id)
             if network is None:
                 log.info("network %s: deleted already", short(network_id))
@@ -69,6 +95,7 @@ class NetworkDriver:
             for endpoint in left:
                 log.warning("network %s is deleted with endpoint %s on it", short(network_id), short(endpoint.id))
             await self._withdrawn(network, *left)
+            await self._overlays.leave(network)
 
     async def _forgotten(self, network: Network) -> list[Endpoint]:
         """Take back the promise of a network, and those of the endpoints on it, which are returned."""
@@ -89,12 +116,14 @@ class NetworkDriver:
                 await self._converged(_same(known, endpoint))
                 return known
             self._check_names(endpoint)
-            _check_addresses(network, endpoint)
+            check_addresses(network, endpoint)
+            endpoint = self._overlays.following(network, endpoint)
             followed = self._followed(endpoint)
             await self._store.commit(*map(Drop, followed), Put(endpoint))
             if followed:
                 await self._withdrawn(*followed)
             await self._fulfil(endpoint)
+            self._overlays.tell(network)
             return endpoint
 
     async def join(self, network_id: NetworkID, endpoint_id: EndpointID, sandbox: str) -> Attachment:
@@ -110,6 +139,7 @@ class NetworkDriver:
                 endpoint = replace(endpoint, phase=Phase.JOINED, sandbox=sandbox)
                 await self._store.commit(Put(endpoint))
                 await self._converged(endpoint)
+                self._overlays.tell(network)
             return _attachment(network, endpoint)
 
     async def leave(self, endpoint_id: EndpointID) -> None:
@@ -118,6 +148,7 @@ class NetworkDriver:
             if endpoint is not None and endpoint.phase is Phase.JOINED:
                 await self._store.commit(Put(replace(endpoint, phase=Phase.LEFT, ports=())))
                 await self._withdrawn(endpoint)
+                self._tell_of(endpoint)
 
     async def delete_endpoint(self, endpoint_id: EndpointID) -> None:
         async with self._locks.hold(naming.host_end(endpoint_id)):
@@ -127,6 +158,7 @@ class NetworkDriver:
                 return
             await self._store.commit(Drop(endpoint))
             await self._withdrawn(endpoint)
+            self._tell_of(endpoint)
 
     async def forget_endpoint(self, endpoint: Endpoint) -> None:
         """Docker does not have it; unless it changed since that was seen."""
@@ -134,16 +166,61 @@ class NetworkDriver:
             if self._store.promises.endpoints.get(endpoint.id) == endpoint:
                 await self._store.commit(Drop(endpoint))
                 await self._withdrawn(endpoint)
+                self._tell_of(endpoint)
 
     async def forget_network(self, network: Network) -> None:
         """Docker does not have it; unless an endpoint came to it since that was seen."""
-        async with self._networks_lock:
+        async with self._locks.hold(network.id), self._networks_lock:
             promises = self._store.promises
             if any(one.network_id == network.id for one in promises.endpoints.values()):
                 return
             if promises.networks.get(network.id) == network:
                 await self._store.commit(Drop(network))
                 await self._withdrawn(network)
+                await self._overlays.leave(network)
+
+    async def withdraw(self) -> None:
+        """
+        Nothing that this host has on overlays is its own any more: no endpoint, and no address. The networks stay.
+        May come twice.
+        """
+        for identity in self._overlay_ids():
+            async with self._locks.hold(identity), self._networks_lock:
+                network = self._store.promises.networks.get(identity)
+                if network is not None:
+                    await self._withdraw(network)
+
+    async def _withdraw(self, network: Network) -> None:
+        endpoints = [one for one in self._store.promises.endpoints.values() if one.network_id == network.id]
+        bare = replace(network, host_addresses=())
+        await self._store.commit(*map(Drop, endpoints), Put(bare))
+        for endpoint in endpoints:
+            log.error("endpoint %s is out of its segment: restart its container", short(endpoint.id))
+        await self._withdrawn(bare, *endpoints)
+        await self._overlays.surrender(bare)
+
+    async def enter(self) -> None:
+        """Each overlay is of its segment again, and this host has an address in it. Errors: as of `create_network`."""
+        for identity in self._overlay_ids():
+            async with self._locks.hold(identity):
+                network = self._store.promises.networks.get(identity)
+                if network is not None:
+                    await self._enter(network)
+
+    async def _enter(self, network: Network) -> None:
+        joined = await self._overlays.rejoin(network)
+        async with self._networks_lock:
+            known = self._store.promises.networks[network.id]  # whoever takes it away waits for us
+            if _agreed(joined) != _agreed(known):
+                await self._store.commit(Put(replace(joined, listed=known.listed)))
+                await self._converged(joined)
+                self._overlays.tell(joined)
+
+    def _overlay_ids(self) -> list[NetworkID]:
+        return [one.id for one in self._store.promises.networks.values() if one.options.mode is Mode.OVERLAY]
+
+    def _tell_of(self, endpoint: Endpoint) -> None:
+        self._overlays.tell(self._store.promises.networks.get(endpoint.network_id))
 
     async def note_listed(self, listed: Set[str]) -> None:
         """These networks the engine has: what it once had and does not list later, it removed."""
@@ -181,17 +258,18 @@ class NetworkDriver:
         """The network that was asked for, checked against the others and the host."""
         known = self._store.promises.networks.get(request.id)
         surroundings = await self._kernel.surroundings()
-        mtu = request.options.mtu or (known.mtu if known else surroundings.underlay_mtu or _ETHERNET_MTU)
+        mtu = request.options.mtu or (known.mtu if known else self._mtu(request, surroundings))
         network = Network(request.id, request.subnets, request.internal, request.options, mtu, self._clock())
         if known is None:
-            _check_options(network)
-            others = list(self._store.promises.networks.values())
-            _check_bridge(network, others)
-            _check_overlap(network, others)
-            _check_routes(network, surroundings)
+            check_network(network, [*self._store.promises.networks.values(), *self._joining.values()], surroundings)
         elif known != network:
             raise Conflict(f"network {short(network.id)} exists already with other settings: remove it first")
         return network
+
+    def _mtu(self, request: NetworkRequest, surroundings: Surroundings) -> int:
+        if request.options.mode is Mode.OVERLAY:
+            return self._overlays.mtu(surroundings)
+        return surroundings.underlay_mtu or ETHERNET_MTU
 
     async def _fulfil(self, record: Network | Endpoint) -> None:
         """Make a new promise true, or take it back."""
@@ -264,6 +342,11 @@ class NetworkDriver:
                 raise Conflict(f"endpoint {short(endpoint.id)}: its link {name} would be endpoint {other}'s")
 
 
+def _agreed(network: Network) -> tuple[int, int, tuple[IPInterface, ...]]:
+    """What of an overlay the hosts agreed on."""
+    return network.vni, network.mtu, network.host_addresses
+
+
 def _endpoint_of(request: EndpointRequest, since: float) -> Endpoint:
     mac = request.mac or derived_mac(request.addresses, request.id)
     given = request.mac is not None
@@ -274,72 +357,6 @@ def _same(known: Endpoint, asked: Endpoint) -> Endpoint:
     if replace(known, phase=asked.phase, sandbox=asked.sandbox, ports=asked.ports) != asked:
         raise Conflict(f"endpoint {short(known.id)} exists already with other settings")
     return known
-
-
-def _check_addresses(network: Network, endpoint: Endpoint) -> None:
-    for address in endpoint.addresses:
-        subnet = network.subnet_of(address)
-        if subnet is None:
-            raise InvalidParameter(f"address {address} is in no subnet of network {short(network.id)}")
-        if network.has_gateway and subnet.gateway and subnet.gateway.ip == address.ip:
-            raise Conflict(f"address {address} is the gateway's of network {short(network.id)}")
-
-
-def _check_options(network: Network) -> None:
-    """What each option means alone was checked before; here what they mean together."""
-    modes = {GATEWAY_MODE_IPV4: network.options.routing_ipv4, GATEWAY_MODE_IPV6: network.options.routing_ipv6}
-    for key, routing in modes.items():
-        if routing is Routing.ISOLATED and not network.internal:
-            raise InvalidParameter(f"option {key}={routing}: only an internal network can be isolated: add --internal")
-        if routing is Routing.ROUTED and not network.is_way_out:
-            raise InvalidParameter(
-                f"option {key}={routing}: this network has no gateway of mdnp's to route by: leave it out, or leave out"
-                f" --internal and {GATEWAY}"
-            )
-
-
-def _check_bridge(network: Network, others: list[Network]) -> None:
-    name = naming.bridge(network)
-    if network.options.bridge_name and name.startswith(naming.PREFIXES):
-        raise InvalidParameter(
-            f"option {BRIDGE_NAME}={name}: names with {', '.join(naming.PREFIXES)} are for links that mdnp names itself"
-        )
-    for other in others:
-        if naming.bridge(other) == name:
-            raise Conflict(f"bridge {name} is network {short(other.id)}'s already: choose another name")
-
-
-def _check_overlap(network: Network, others: list[Network]) -> None:
-    for number, subnet in enumerate(network.subnets):
-        clash = overlapping([subnet], [one.pool for one in network.subnets[:number]])
-        if clash:
-            raise Conflict(f"subnet {clash[0]} overlaps {clash[1]} of the same network: choose another --subnet")
-    for other in others:
-        clash = overlapping(network.subnets, [subnet.pool for subnet in other.subnets])
-        if clash:
-            raise Conflict(
-                f"subnet {clash[0]} overlaps {clash[1]} of network {short(other.id)}: choose another --subnet, or"
-                " remove that network; if Docker does not have it any more, `mdnp gc` does"
-            )
-
-
-def _check_routes(network: Network, surroundings: Surroundings) -> None:
-    """
-    A subnet that is directly on a link of the host would be black-holed.
-
-    A route with a gateway is another matter: taking a piece out of a VPN's 10.0.0.0/8 is what people do on purpose.
-    """
-    for route in surroundings.routes:
-        clash = overlapping(network.subnets, [route.to])
-        if clash and not route.gateway:
-            raise Conflict(
-                f"subnet {clash[0]} overlaps {route.to}, which is directly on the host's link {route.link}: choose"
-                " another --subnet"
-            )
-        if clash:
-            log.warning(
-                "subnet %s of network %s hides a part of the route to %s", clash[0], short(network.id), route.to
-            )
 
 
 def _attachment(network: Network, endpoint: Endpoint) -> Attachment:

@@ -11,10 +11,13 @@ from mdnp.model.port import PortRequest
 
 @dataclass(frozen=True)
 class NetworkRequest:
+    """`reserved` are Docker's auxiliary addresses, which no container gets."""
+
     id: NetworkID
     subnets: tuple[Subnet, ...]
     internal: bool
     options: NetworkOptions
+    reserved: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True)

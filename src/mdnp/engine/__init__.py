@@ -1,10 +1,11 @@
 """
-What Docker's engine says of itself over its API, asked outside of plugin calls and only if it is there.
+What Docker's engine says of itself over its API, asked outside of plugin calls and only if it is there; and the
+networks that it is told to make.
 
 Never inside a call: the engine holds locks while it waits for us, and would wait for itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +15,10 @@ from mdnp.model.network import IPAddress, IPInterface, IPNetwork
 
 class EngineUnavailable(MdnpError):
     """Docker cannot be asked now."""
+
+
+class EngineRefused(MdnpError):
+    """Docker will not do it, and says why in its own words."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,29 @@ class ListedNetwork:
     options: Mapping[str, str] = field(default_factory=dict)
     pools: tuple[ListedPool, ...] = ()
     name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WantedPool:
+    """Of a network to make, in texts as Docker reads them; what is empty was not asked for."""
+
+    subnet: str
+    sub_pool: str = ""
+    gateway: str = ""
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WantedNetwork:
+    """A network to make; `driver` has its addresses too."""
+
+    name: str
+    driver: str
+    pools: tuple[WantedPool, ...]
+    internal: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,3 +98,19 @@ class Engine(Protocol):
         """Of the engine, as "28.5.2". Quick, however many containers there are."""
 
     async def close(self) -> None: ...
+
+
+class NetworkMaker(Protocol):
+    """Errors of all: EngineUnavailable. Never inside a plugin call, of which these make some."""
+
+    async def networks(self) -> Sequence[ListedNetwork]:
+        """Those of every driver; what Docker made twice under one name stands there twice."""
+
+    async def drivers(self) -> Sequence[str]:
+        """The names of network drivers. Those of plugins that the engine runs itself have a tag, as mdnp:latest."""
+
+    async def make(self, wanted: WantedNetwork) -> str:
+        """Its id. Errors: EngineRefused, also when Docker has a network of that name."""
+
+    async def remove(self, identity: str) -> None:
+        """One that is not there is no error. Errors: EngineRefused, also while containers are on it."""

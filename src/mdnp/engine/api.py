@@ -1,15 +1,25 @@
 """The engine's HTTP API over its unix socket."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
-from mdnp.engine import EngineUnavailable, ListedEndpoint, ListedNetwork, ListedPool, Listing
+from mdnp.engine import (
+    EngineRefused,
+    EngineUnavailable,
+    ListedEndpoint,
+    ListedNetwork,
+    ListedPool,
+    Listing,
+    WantedNetwork,
+    WantedPool,
+)
 from mdnp.model.network import IPAddress, IPNetwork
 
 Body = TypeVar("Body")
@@ -17,8 +27,9 @@ Body = TypeVar("Body")
 # A listing of a thousand containers takes the engine some seconds; nobody waits for it.
 LIMIT_S = 30.0
 
-# The last two: a body that is no UTF-8, or nests too deep to be read.
-_NO_ANSWER = (aiohttp.ClientError, OSError, ValueError, RecursionError)
+_OK, _CREATED, _NO_CONTENT, _NOT_FOUND = 200, 201, 204, 404
+_NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)
+_UNREADABLE = (ValueError, RecursionError)  # no UTF-8, or nests too deep
 
 
 class IpamConfig(msgspec.Struct):
@@ -40,6 +51,7 @@ class DockerNetwork(msgspec.Struct):
     Internal: bool = False
     Options: dict[str, str] | None = None
     IPAM: NetworkIpam | None = None
+    Labels: dict[str, str] | None = None
 
 
 class Attached(msgspec.Struct):
@@ -63,6 +75,22 @@ class Version(msgspec.Struct):
 class Container(msgspec.Struct):
     Names: list[str] | None = None
     NetworkSettings: Settings | None = None
+
+
+class DriverNames(msgspec.Struct):
+    Network: list[str] | None = None
+
+
+class Info(msgspec.Struct):
+    Plugins: DriverNames | None = None
+
+
+class Made(msgspec.Struct):
+    Id: str = ""
+
+
+class Complaint(msgspec.Struct):
+    message: str = ""
 
 
 class DockerEngine:
@@ -92,29 +120,102 @@ class DockerEngine:
     async def version(self) -> str:
         return (await self._get("/version", Version)).Version
 
+    async def networks(self) -> Sequence[ListedNetwork]:
+        return [_network(one) for one in await self._get("/networks", list[DockerNetwork])]
+
+    async def drivers(self) -> Sequence[str]:
+        plugins = (await self._get("/info", Info)).Plugins
+        return (plugins.Network if plugins else None) or ()
+
+    async def make(self, wanted: WantedNetwork) -> str:
+        status, body = await self._ask("POST", "/networks/create", _body(wanted))
+        if status != _CREATED:
+            raise EngineRefused(_complaint(status, body))
+        return self._read(body, Made).Id
+
+    async def remove(self, identity: str) -> None:
+        status, body = await self._ask("DELETE", f"/networks/{quote(identity, safe='')}")
+        if status not in (_OK, _NO_CONTENT, _NOT_FOUND):
+            raise EngineRefused(_complaint(status, body))
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def _get(self, path: str, kind: type[Body]) -> Body:
+        status, body = await self._ask("GET", path)
+        if status != _OK:
+            raise EngineUnavailable(f"Docker answers {status} to {path}")
+        return self._read(body, kind)
+
+    def _read(self, body: bytes, kind: type[Body]) -> Body:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except _UNREADABLE as error:
+            raise self._unavailable(error) from error
+
+    async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         if self._session is None:
             connector = aiohttp.UnixConnector(str(self._socket))
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._limit)
         try:
-            async with self._session.get(f"http://docker{path}") as answer:
-                body = await answer.read()
-            if answer.status != 200:
-                raise EngineUnavailable(f"Docker answers {answer.status} to {path}")
-            return msgspec.json.decode(body, type=kind)
+            async with self._session.request(method, f"http://docker{path}", json=body) as answer:
+                return answer.status, await answer.read()
         except _NO_ANSWER as error:
-            raise EngineUnavailable(f"Docker cannot be asked at {self._socket}: {error}") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(f"Docker cannot be asked at {self._socket}: {error}")
+
+
+def _body(wanted: WantedNetwork) -> Mapping[str, Any]:
+    """
+    Of /networks/create. Engines before 25 refuse a name that is taken only if they are told to, those from 28 on leave
+    out IPv4 only if they are told to; others pass over what they do not know.
+    """
+    versions = {6 if ":" in one.subnet else 4 for one in wanted.pools}
+    return {
+        "Name": wanted.name,
+        "CheckDuplicate": True,
+        "Driver": wanted.driver,
+        "Internal": wanted.internal,
+        "EnableIPv4": 4 in versions,
+        "EnableIPv6": 6 in versions,
+        "IPAM": {"Driver": wanted.driver, "Config": [_pool_body(one) for one in wanted.pools]},
+        "Options": dict(wanted.options),
+        "Labels": dict(wanted.labels),
+    }
+
+
+def _pool_body(one: WantedPool) -> Mapping[str, Any]:
+    said = {
+        "Subnet": one.subnet,
+        "IPRange": one.sub_pool,
+        "Gateway": one.gateway,
+        "AuxiliaryAddresses": dict(one.auxiliary),
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def _complaint(status: int, body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=Complaint).message.strip() or f"Docker answers {status}"
+    except _UNREADABLE:
+        return f"Docker answers {status}"
 
 
 def _network(network: DockerNetwork) -> ListedNetwork:
     ipam = network.IPAM or NetworkIpam()
     pools = (pool for config in ipam.Config or () if (pool := _pool(config)))
     return ListedNetwork(
-        network.Id, network.Driver, ipam.Driver, network.Internal, network.Options or {}, tuple(pools), network.Name
+        network.Id,
+        network.Driver,
+        ipam.Driver,
+        network.Internal,
+        network.Options or {},
+        tuple(pools),
+        network.Name,
+        network.Labels or {},
     )
 
 

@@ -12,16 +12,18 @@ Each takes back the very Allocation that it is about, never just an address: a r
 cannot free what meanwhile belongs to another.
 """
 
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv6Address
 from operator import attrgetter
 
+from mdnp.ipam.sparse import SparseSet
 from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.errors import Conflict, Exhausted
-from mdnp.model.network import IPAddress
+from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.pool import Pool
 
 # Longer than a neighbour that keeps sending uses the former holder's MAC. Linux: reachable for up to 45 s, then 5 s of
@@ -39,8 +41,8 @@ class Counts:
     """
     The addresses that are handed out when none is asked for, kept-back ones left out, by what they are now.
 
-    `size` is the sum of `used` (endpoints), `reserved` (gateway and auxiliary), `resting` and `free`. `outside` are
-    those held in the pool's network but not in its sub-pool.
+    `size` is the sum of `used` (endpoints), `reserved` (all others that are held), `resting` and `free`. `outside` are
+    those held in the pool's network but not in its sub-pool, nor where it is confined to.
     """
 
     size: int
@@ -59,6 +61,19 @@ class Counts:
         return self.held >= _NEARLY_FULL * self.size
 
 
+@dataclass(frozen=True)
+class Use:
+    """How many addresses of a part of a pool are held, and how many rest."""
+
+    network: IPNetwork
+    held: int
+    resting: int
+
+    @property
+    def idle(self) -> bool:
+        return not self.held and not self.resting
+
+
 class Allocator:
     """
     The addresses of one pool: held, resting or free. Memory follows what is held, rests or is remembered by name.
@@ -66,6 +81,8 @@ class Allocator:
     Addresses are handed out in turn, onwards from the last. One given back rests for `rest_s`; when only resting
     ones are left the one that rested longest goes first. An endpoint with a name gets the address that it had last, if
     nobody else had it since. Each takes logarithmic time, the end of a rest being paid by the release before it.
+
+    One that is `confined` hands out of those networks alone; each of them that is full costs a look more.
     """
 
     def __init__(self, pool: Pool, records: Iterable[Record] = (), rest_s: float = REST_S) -> None:
@@ -78,6 +95,8 @@ class Allocator:
         self._rest_s = rest_s
         self._first = int(pool.dynamic.network_address)
         self._size = pool.dynamic.num_addresses
+        self._spans = [(0, self._size)]  # offsets in pool.dynamic from which addresses are handed out, sorted
+        self._confined = False
         self._usable = pool.dynamic_size
         self._address: type[IPv4Address] | type[IPv6Address] = IPv4Address if pool.network.version == 4 else IPv6Address
         # All keys are addresses as numbers: hashing an address object costs more than all the rest.
@@ -86,23 +105,49 @@ class Allocator:
         self._resting: dict[int, float] = {}  # since when
         self._rests: list[tuple[float, int]] = []  # heap of (since when, key), some of which rest no longer
         self._names: OrderedDict[str, int] = OrderedDict()  # where to find a name in _freed, oldest first
-        self._taken = _SparseSet(self._size)  # of offsets in pool.dynamic: held, resting, kept back
-        self._held_by = dict.fromkeys(Kind, 0)  # in pool.dynamic
+        self._taken = SparseSet(self._size)  # of offsets in pool.dynamic: held, resting, kept back
+        self._held_by = dict.fromkeys(Kind, 0)  # of those that are handed out
+        self._at_rest = 0  # of them too
         self._turn = 0  # the offset to look at first
         self._keep_back()
         self._restore(list(records))
 
-    def allocate(self, now: float, name: str = "") -> Allocation:
-        """Hold the next address for an endpoint. Errors: Exhausted, and nothing has changed."""
+    @property
+    def confined(self) -> bool:
+        return self._confined
+
+    def confine(self, networks: Iterable[IPNetwork] | None) -> None:
+        """
+        Hand out of these parts of the pool alone from now on, or of all (None) again. What is held stays held, and what
+        rests goes on resting.
+        """
+        self._confined = networks is not None
+        parts = [self.pool.dynamic] if networks is None else networks
+        self._spans = sorted(span for network in parts if (span := self._span(network)))
+        kept_back = sum(self._inside(int(address)) for address in self.pool.kept_back)
+        self._usable = sum(end - first for first, end in self._spans) - kept_back
+        self._held_by = dict.fromkeys(Kind, 0)
+        for key, (allocation, _) in self._held.items():
+            self._held_by[allocation.purpose.kind] += self._inside(key)
+        self._at_rest = sum(map(self._inside, self._resting))
+
+    def allocate(
+        self, now: float, name: str = "", *, kind: Kind = Kind.ENDPOINT, only_rested: bool = False
+    ) -> Allocation:
+        """
+        Hold the next address, for an endpoint if nothing else is said; `only_rested` leaves those alone that rest, but
+        for the one that the name had. Errors: Exhausted, and nothing has changed.
+        """
         self._wake(now)
-        key = self._names.get(name) if name else None  # free or resting, or it would not stand there
+        key = self._named(name)
         if key is None:
             key = self._next()
-        if key is None:
+        if key is None and not only_rested:
             key = self._longest_resting()
         if key is None:
             raise self._exhausted()
-        return self._hold(key, Allocation(self._address(key), Purpose(Kind.ENDPOINT, name) if name else _NAMELESS, now))
+        purpose = Purpose(kind, name) if name or kind is not Kind.ENDPOINT else _NAMELESS
+        return self._hold(key, Allocation(self._address(key), purpose, now))
 
     def claim(self, address: IPAddress, purpose: Purpose, now: float) -> Allocation:
         """
@@ -144,6 +189,12 @@ class Allocator:
     def allocations(self) -> Iterator[Allocation]:
         return (allocation for allocation, _ in self._held.values())
 
+    def outside(self, networks: Iterable[IPNetwork]) -> Iterator[Allocation]:
+        """What is held in none of these parts of the pool, none within another."""
+        ordered = sorted(networks, key=lambda one: int(one.network_address))
+        places = zip(self._held.values(), _places(ordered, self._held), strict=True)
+        return (allocation for (allocation, _), place in places if place is None)
+
     def remembered(self) -> Iterator[Freed]:
         """What is still of use of the addresses given back; records of others need not be kept."""
         return iter(self._freed.values())
@@ -156,10 +207,17 @@ class Allocator:
             size=self._usable,
             used=used,
             reserved=inside - used,
-            resting=len(self._resting),
+            resting=self._at_rest,
             free=self._free(),
             outside=len(self._held) - inside,
         )
+
+    def use(self, networks: Iterable[IPNetwork], now: float) -> list[Use]:
+        """What is held and rests in each of these parts of the pool, none within another, in order. Looks at all."""
+        self._wake(now)
+        ordered = sorted(networks, key=lambda one: int(one.network_address))
+        held, resting = (_counted(ordered, keys) for keys in (self._held, self._resting))
+        return [Use(one, held[place], resting[place]) for place, one in enumerate(ordered)]
 
     def _keep_back(self) -> None:
         for address in self.pool.kept_back:
@@ -188,10 +246,23 @@ class Allocator:
         return 0 if latest is None else int(latest.address) - self._first + 1
 
     def _free(self) -> int:
-        return self._usable - sum(self._held_by.values()) - len(self._resting)
+        return self._usable - sum(self._held_by.values()) - self._at_rest
 
     def _dynamic(self, key: int) -> bool:
         return 0 <= key - self._first < self._size
+
+    def _inside(self, key: int) -> bool:
+        """Whether it is one of those that are handed out."""
+        offset = key - self._first
+        place = bisect_right(self._spans, (offset, self._size)) - 1
+        return place >= 0 and self._spans[place][0] <= offset < self._spans[place][1]
+
+    def _span(self, network: IPNetwork) -> tuple[int, int] | None:
+        """The offsets in pool.dynamic that a network has, if any."""
+        if not network.overlaps(self.pool.dynamic):
+            return None
+        first = int(network.network_address) - self._first
+        return max(first, 0), min(first + network.num_addresses, self._size)
 
     def _claimable(self, address: IPAddress) -> int:
         self.pool.check_usable(address)
@@ -207,41 +278,65 @@ class Allocator:
     def _next(self) -> int | None:
         if not self._free():
             return None
-        offset = self._taken.gap(self._turn)
+        offset = self._gap(self._turn)
         if offset is None:
-            offset = self._taken.gap(0)
+            offset = self._gap(0)
         if offset is None:
             return None
         self._turn = offset + 1
         return self._first + offset
 
-    def _longest_resting(self) -> int | None:
-        while self._rests:
-            since, key = heappop(self._rests)
-            if self._resting.get(key) == since:
-                return key
+    def _gap(self, start: int) -> int | None:
+        """The first free offset from `start` on."""
+        place = max(0, bisect_right(self._spans, (start, self._size)) - 1)
+        for first, end in self._spans[place:]:
+            offset = self._taken.gap(max(start, first))
+            if offset is not None and offset < end:
+                return offset
         return None
+
+    def _named(self, name: str) -> int | None:
+        """The address that a name had last: free or resting, or it would not stand there."""
+        key = self._names.get(name) if name else None
+        return key if key is not None and self._inside(key) else None
+
+    def _longest_resting(self) -> int | None:
+        if not self._at_rest:
+            return None
+        others: list[tuple[float, int]] = []  # that rest too, but are not handed out
+        found = None
+        while found is None and self._rests:
+            since, key = heappop(self._rests)
+            if self._resting.get(key) != since:
+                continue
+            if self._inside(key):
+                found = key
+            else:
+                others.append((since, key))
+        for one in others:
+            heappush(self._rests, one)
+        return found
 
     def _hold(self, key: int, allocation: Allocation) -> Allocation:
         self._held[key] = (allocation, self._forget(key))
         if self._dynamic(key):
             self._taken.add(key - self._first)
-            self._held_by[allocation.purpose.kind] += 1
+            self._held_by[allocation.purpose.kind] += self._inside(key)
         return allocation
 
     def _let_go(self, key: int) -> Freed | None:
         """What the address was before; it stays taken, for the caller to rest or to free."""
         allocation, before = self._held.pop(key)
-        if self._dynamic(key):
-            self._held_by[allocation.purpose.kind] -= 1
+        self._held_by[allocation.purpose.kind] -= self._inside(key)
         return before
 
     def _rest(self, key: int, freed: Freed) -> None:
         """Begin a rest, or go on with it, of an address that is taken."""
         self._freed[key] = freed
         self._resting[key] = freed.freed_at
+        self._at_rest += self._inside(key)
         heappush(self._rests, (freed.freed_at, key))
-        if freed.allocation.purpose.name:
+        if freed.allocation.purpose.name and freed.allocation.purpose.kind is Kind.ENDPOINT:
             self._keep_name(key, freed)
 
     def _wake(self, now: float) -> None:
@@ -250,6 +345,7 @@ class Allocator:
             since, key = heappop(self._rests)
             if self._resting.get(key) == since:
                 del self._resting[key]
+                self._at_rest -= self._inside(key)
                 self._taken.remove(key - self._first)
                 self._drop_useless(key)
 
@@ -274,71 +370,30 @@ class Allocator:
         freed = self._freed.pop(key, None)
         if freed is None:
             return None
-        self._resting.pop(key, None)
+        if self._resting.pop(key, None) is not None:
+            self._at_rest -= self._inside(key)
         if self._names.get(freed.allocation.purpose.name) == key:
             del self._names[freed.allocation.purpose.name]
         return freed
 
     def _exhausted(self) -> Exhausted:
         holders = ", ".join(f"{kind} {count}" for kind, count in self._held_by.items() if count)
+        where = "this host's blocks" if self._confined else str(self.pool.dynamic)
         return Exhausted(
-            f"pool {self.pool.network}: all {self._usable} addresses of {self.pool.dynamic} are held"
-            f" ({holders}); remove containers, or make a larger network"
+            f"pool {self.pool.network}: all {self._usable} addresses of {where} are held"
+            f" ({holders or 'none'}); remove containers, or make a larger network"
         )
 
 
-_BITS = 10
-_WIDTH = 1 << _BITS
-_FULL = (1 << _WIDTH) - 1
+def _counted(ordered: Sequence[IPNetwork], keys: Iterable[int]) -> Counter[int]:
+    """How many keys are in each of the networks, by its place."""
+    return Counter(place for place in _places(ordered, keys) if place is not None)
 
 
-class _SparseSet:
-    """
-    A set of numbers from 0 to `size` that finds the next number not in it, in time logarithmic in `size`.
-
-    A tree of bit blocks, by level: the lowest has a bit for each number, one above a bit for each full block below.
-    Blocks without a bit are not there.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        height = max(1, -(-(size - 1).bit_length() // _BITS))
-        self._levels: tuple[dict[int, int], ...] = tuple({} for _ in range(height))
-
-    def add(self, number: int) -> None:
-        for level in self._levels:
-            number, bit = number >> _BITS, 1 << (number & _WIDTH - 1)
-            block = level.get(number, 0) | bit
-            level[number] = block
-            if block != _FULL:
-                return
-
-    def remove(self, number: int) -> None:
-        """Take out a number that is in the set."""
-        for level in self._levels:
-            number, bit = number >> _BITS, 1 << (number & _WIDTH - 1)
-            block = level[number]
-            level[number] = block ^ bit
-            if block == bit:
-                del level[number]
-            if block != _FULL:
-                return
-
-    def gap(self, start: int) -> int | None:
-        """The first number from `start` on that is not in the set."""
-        for height, level in enumerate(self._levels):
-            block = start >> _BITS
-            gaps = (level.get(block, 0) ^ _FULL) >> (start & _WIDTH - 1)
-            if gaps:
-                return self._gap_under(height, start + _lowest_bit(gaps))
-            start = block + 1
-        return None
-
-    def _gap_under(self, height: int, block: int) -> int | None:
-        for level in reversed(self._levels[:height]):
-            block = (block << _BITS) + _lowest_bit(level.get(block, 0) ^ _FULL)
-        return block if block < self._size else None
-
-
-def _lowest_bit(bits: int) -> int:
-    return (bits & -bits).bit_length() - 1
+def _places(ordered: Sequence[IPNetwork], keys: Iterable[int]) -> Iterator[int | None]:
+    """Of each key the place of the network that has it."""
+    firsts = [int(one.network_address) for one in ordered]
+    lasts = [int(one.broadcast_address) for one in ordered]
+    for key in keys:
+        place = bisect_right(firsts, key) - 1
+        yield place if place >= 0 and key <= lasts[place] else None

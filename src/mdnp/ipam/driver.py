@@ -5,16 +5,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mdnp.ipam.allocator import Allocator, Counts
+from mdnp.ipam.allocator import Allocator, Counts, Use
 from mdnp.ipam.choice import Obstacle, choose
+from mdnp.ipam.ledger import NOT_DOCKERS, Ledger
+from mdnp.ipam.sharing import Sharing
+from mdnp.ipam.spare import shared_pools
 from mdnp.kernel import Kernel
+from mdnp.member import Membership
 from mdnp.model.allocation import Allocation, Kind, Purpose
-from mdnp.model.errors import Conflict, MdnpError, NotFound
+from mdnp.model.errors import Conflict, MdnpError
 from mdnp.model.identity import short
 from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.pool import Pool, PoolID, PoolPromise, pool_id
 from mdnp.model.supernet import Supernet
-from mdnp.store import Drop, Free, Hold, Name, Put, Store
+from mdnp.store import Name, Put, Store
 
 log = logging.getLogger(__name__)
 
@@ -26,26 +30,40 @@ class IpamDriver:
     `clock` gives seconds since the epoch: what it says is kept on disk.
     """
 
-    def __init__(self, store: Store, kernel: Kernel, supernets: Sequence[Supernet], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Kernel,
+        supernets: Sequence[Supernet],
+        clock: Callable[[], float],
+        membership: Membership | None = None,
+    ) -> None:
         self._store = store
         self._kernel = kernel
         self._supernets = supernets
         self._clock = clock
-        self._allocators: dict[PoolID, Allocator] = {}
+        self._ledger = Ledger(store, clock)
+        self.sharing = Sharing(store, self._ledger, membership, clock)
         self._given: dict[int, IPNetwork] = {}  # the last automatic pool of each IP version
-        self._ending: set[PoolID] = set()  # those whose end is being written down
         self._learned: dict[tuple[PoolID, Allocation], str] = {}  # names that the engine told later
-        self._warned: set[PoolID] = set()  # said to be nearly full
         self._lock = asyncio.Lock()  # of what is about pools; addresses need none
 
     @classmethod
     async def open(
-        cls, store: Store, kernel: Kernel, supernets: Sequence[Supernet], clock: Callable[[], float]
+        cls,
+        store: Store,
+        kernel: Kernel,
+        supernets: Sequence[Supernet],
+        clock: Callable[[], float],
+        membership: Membership | None = None,
     ) -> "IpamDriver":
         """Go on where the store stands."""
-        driver = cls(store, kernel, supernets, clock)
+        driver = cls(store, kernel, supernets, clock, membership)
+        shared = shared_pools(store.promises.networks.values())
         for promise in store.promises.pools.values():
-            await driver._remember(promise)
+            await driver._ledger.remember(promise)
+            if promise.pool.network in shared:
+                driver._ledger.share(promise.pool.network)
         return driver
 
     async def request_pool(self, space: str, asked: Pool | None, v6: bool) -> PoolPromise:
@@ -62,8 +80,9 @@ class IpamDriver:
                 promise = replace(known, holders=known.holders + 1, since=now)
                 await self._store.commit(Put(promise))
             else:
-                promise = PoolPromise(space, pool, now)
-                await self._begin(promise)
+                promise = PoolPromise(space, pool, now, automatic=asked is None)
+                self._check_overlap(pool)
+                await self._ledger.begin(promise)
             if asked is None:
                 self._given[pool.network.version] = pool.network
             return promise
@@ -81,11 +100,11 @@ class IpamDriver:
 
     async def request_gateway(self, identity: PoolID, asked: IPAddress | None) -> str:
         """The gateway's address, with the pool's prefix length: the first usable one if none is asked for."""
-        promise, allocator = self._pool(identity)
+        promise, allocator = self._ledger.find(identity)
         address = asked or promise.pool.gateway
         held = allocator.held(address)
         if held and held.purpose.kind is Kind.GATEWAY and promise.holders > 1:
-            return _with_prefix(held.address, promise)  # of the network that has this pool already
+            return f"{address}/{promise.pool.network.prefixlen}"  # of the network that has this pool already
         return await self._claimed(identity, address, Purpose(Kind.GATEWAY))
 
     async def request_address(self, identity: PoolID, asked: IPAddress | None, name: str) -> str:
@@ -94,24 +113,26 @@ class IpamDriver:
 
         `name` is the endpoint's where the engine tells it (29 and later): it gets the address that it had last.
         """
+        purpose = Purpose(Kind.ENDPOINT, name)
+        promise, allocator = self._ledger.find(identity)
+        if allocator.confined:
+            return await self._shared_address(promise, allocator, asked, purpose)
         if asked is not None:
-            return await self._claimed(identity, asked, Purpose(Kind.ENDPOINT, name))
-        promise, allocator = self._pool(identity)
-        allocation = allocator.allocate(self._clock(), name)
-        return await self._held(promise, allocator, allocation)
+            return await self._claimed(identity, asked, purpose)
+        return await self._held(promise, allocator, allocator.allocate(self._clock(), name))
 
     async def release_address(self, identity: PoolID, address: IPAddress) -> None:
         """Docker repeats no release and ignores its errors: what is not held is no error here."""
         promise = self._store.promises.pools.get(identity)
-        held = self._allocators[identity].held(address) if promise else None
-        if promise is None or held is None:
+        held = self._ledger.allocators[identity].held(address) if promise else None
+        if promise is None or held is None or held.purpose.kind in NOT_DOCKERS:
             log.info("address %s of pool %s: released already", address, identity)
         elif held.purpose.kind is not Kind.GATEWAY or promise.holders == 1:
             await self._freed(identity, held)
 
     async def free(self, identity: PoolID, allocation: Allocation) -> None:
         """Give back an allocation that nobody holds, if it is still the same one."""
-        allocator = self._allocators.get(identity)
+        allocator = self._ledger.allocators.get(identity)
         if allocator is not None and allocator.held(allocation.address) == allocation:
             await self._freed(identity, allocation)
 
@@ -146,79 +167,63 @@ class IpamDriver:
         return identity in self._store.promises.pools
 
     def pool(self, identity: PoolID) -> Pool:
-        return self._pool(identity)[0].pool
+        return self._ledger.find(identity)[0].pool
 
     def allocations(self) -> Mapping[PoolID, Sequence[Allocation]]:
-        return {identity: list(allocator.allocations()) for identity, allocator in self._allocators.items()}
+        return {identity: list(allocator.allocations()) for identity, allocator in self._ledger.allocators.items()}
 
     def counts(self) -> Mapping[PoolID, Counts]:
         now = self._clock()
-        return {identity: allocator.counts(now) for identity, allocator in self._allocators.items()}
+        return {identity: allocator.counts(now) for identity, allocator in self._ledger.allocators.items()}
+
+    def blocks(self) -> Mapping[PoolID, Sequence[Use]]:
+        """Of the pools that hosts share: what of each block of ours is held, and rests."""
+        now = self._clock()
+        return {
+            promise.id: allocator.use((one.network for one in self._ledger.blocks(promise.pool.network)), now)
+            for promise, allocator in self._ledger.pools()
+            if allocator.confined
+        }
 
     async def _claimed(self, identity: PoolID, address: IPAddress, purpose: Purpose) -> str:
-        promise, allocator = self._pool(identity)
+        promise, allocator = self._ledger.find(identity)
         return await self._held(promise, allocator, allocator.claim(address, purpose, self._clock()))
 
-    async def _held(self, promise: PoolPromise, allocator: Allocator, allocation: Allocation) -> str:
-        """Write an allocation down, or let it be free again."""
-        try:
-            self._check_goes_on(promise)
-            await self._store.commit(Hold(promise.id, allocation))
-        except MdnpError:
-            allocator.withdraw(allocation)
-            raise
-        self._warn(promise.id, allocator.counts(self._clock()))
-        return _with_prefix(allocation.address, promise)
+    async def _shared_address(
+        self, promise: PoolPromise, allocator: Allocator, asked: IPAddress | None, purpose: Purpose
+    ) -> str:
+        """Of a pool that hosts share. In a block of our own nobody is asked."""
+        if asked is None:
+            allocation = await self.sharing.allocate(promise, allocator, purpose.name)
+        elif self.sharing.has(promise.pool.network, asked):
+            allocation = allocator.claim(asked, purpose, self._clock())
+        else:
+            allocation = await self.sharing.claim(promise, allocator, asked, purpose)
+        return await self._held(promise, allocator, allocation)
 
-    def _warn(self, identity: PoolID, counts: Counts) -> None:
-        """Once, each time that a pool becomes nearly full."""
-        if not counts.nearly_full:
-            self._warned.discard(identity)
-        elif identity not in self._warned:
-            self._warned.add(identity)
-            log.warning("pool %s is nearly full: %d of %d", identity, counts.held, counts.size)
+    async def _held(self, promise: PoolPromise, allocator: Allocator, allocation: Allocation) -> str:
+        try:
+            await self._ledger.hold(promise, allocator, allocation)
+        except MdnpError:
+            self._tell_of(promise.id)
+            raise
+        return f"{allocation.address}/{promise.pool.network.prefixlen}"
 
     async def _freed(self, identity: PoolID, allocation: Allocation) -> None:
-        # The allocator from before the commit: the pool may be dropped meanwhile, and then this one is nobody's.
-        allocator, freed = self._allocators[identity], allocation.freed(self._clock())
-        await self._store.commit(Free(identity, freed))
-        allocator.release(freed)
+        await self._ledger.free(identity, allocation)
+        self._tell_of(identity)
 
-    async def _begin(self, promise: PoolPromise) -> None:
-        self._check_overlap(promise.pool)
-        # First: whoever sees the promise finds its addresses.
-        await self._remember(promise)
-        try:
-            await self._store.commit(Put(promise))
-        except MdnpError:
-            del self._allocators[promise.id]
-            raise
+    def _tell_of(self, identity: PoolID) -> None:
+        """An address that was asked of others is theirs again."""
+        allocator = self._ledger.allocators.get(identity)
+        if allocator is not None and allocator.confined:
+            self.sharing.changed()
 
     async def _drop(self, promise: PoolPromise) -> None:
-        left = list(self._allocators[promise.id].allocations())
-        for allocation in left:
-            log.warning("pool %s is released with %s held (%s)", promise.id, allocation.address, allocation.purpose)
-        now = self._clock()
-        self._ending.add(promise.id)
-        try:
-            await self._store.commit(*(Free(promise.id, one.freed(now)) for one in left), Drop(promise))
-        finally:
-            self._ending.discard(promise.id)
-        del self._allocators[promise.id]
-
-    async def _remember(self, promise: PoolPromise) -> None:
-        """With what is still of use of the addresses that a pool of this identity gave out before."""
-        self._allocators[promise.id] = Allocator(promise.pool, await self._store.allocations(promise.id))
-
-    def _pool(self, identity: PoolID) -> tuple[PoolPromise, Allocator]:
-        promise = self._store.promises.pools.get(identity)
-        allocator = self._allocators.get(identity)
-        if promise is None or allocator is None:
-            raise NotFound(
-                f"pool {identity[:80]} is not known to mdnp (was its state folder replaced?): remove the network from"
-                " Docker and create it again"
-            )
-        return promise, allocator
+        shared = promise.pool.network in self._ledger.shared
+        await self._ledger.end(promise)
+        if shared:
+            self.sharing.changed()
 
     async def _automatic(self, v6: bool) -> IPNetwork:
         version = 6 if v6 else 4
@@ -240,11 +245,6 @@ class IpamDriver:
             ),
         ]
 
-    def _check_goes_on(self, promise: PoolPromise) -> None:
-        """What was handed out while the end of its pool is written down would be held for ever."""
-        if promise.id in self._ending:
-            raise Conflict(f"pool {promise.id} is being given back: ask for it again")
-
     def _check_overlap(self, pool: Pool) -> None:
         for other in self._store.promises.pools.values():
             if other.pool.network.overlaps(pool.network):
@@ -258,7 +258,3 @@ class IpamDriver:
             if any(subnet.pool == promise.pool.network for subnet in network.subnets):
                 return f"network {short(network.id)}"
         return f"pool {promise.id}"
-
-
-def _with_prefix(address: IPAddress, promise: PoolPromise) -> str:
-    return f"{address}/{promise.pool.network.prefixlen}"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mdnp.engine import Listing
 from mdnp.ipam.driver import IpamDriver
+from mdnp.ipam.ledger import NOT_DOCKERS
 from mdnp.model.allocation import Allocation, Kind
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.orphans import Orphan
@@ -45,12 +46,13 @@ def orphans(
     """
     What was given out before `before` (seconds since the epoch) and does not stand in the listing.
 
-    A gateway stands in it with its network: the engine lists it only where a user named it.
+    A gateway stands in it with its network: the engine lists it only where a user named it. What is this host's own, or
+    kept for another host, the engine never had.
     """
     found: list[Orphan] = []
     for promise in pools:
         in_use = promise.pool.network in listing.subnets
-        held = allocations.get(promise.id, ())
+        held = [one for one in allocations.get(promise.id, ()) if one.purpose.kind not in NOT_DOCKERS]
         unheld = [one for one in held if not (_listed(one, listing) or (in_use and one.purpose.kind is Kind.GATEWAY))]
         found += [_of_allocation(promise.id, one) for one in unheld if one.allocated_at < before]
         if not in_use and promise.since < before and all(one.allocated_at < before for one in held):

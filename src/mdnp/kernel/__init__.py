@@ -9,12 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mdnp.dataplane.objects import Addr, Element, HostPort, Key, Link, Rule, Sysctl, Table
-from mdnp.dataplane.steps import Add, Step
+from mdnp.dataplane.objects import (
+    Addr,
+    Element,
+    HostPort,
+    Key,
+    Link,
+    Lookup,
+    PoolRoute,
+    Row,
+    Rule,
+    Sysctl,
+    Table,
+)
+from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.model.errors import KernelError
-from mdnp.model.network import IPNetwork
+from mdnp.model.network import IPAddress, IPNetwork
 
-Seen = Link | Addr | Rule | Sysctl | Table | Element | HostPort
+Seen = Link | Addr | Rule | Sysctl | Table | Element | HostPort | Row | PoolRoute | Lookup
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,15 @@ class Actual:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the host that is not over a link of ours. `gateway` is False for what is directly on the link."""
+    """
+    A route of the host that is not over a link of ours. `gateway` is False for what is directly on the link, whose MTU
+    in bytes is `mtu`.
+    """
 
     to: IPNetwork
     link: str
     gateway: bool
+    mtu: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,12 @@ class Surroundings:
     routes: tuple[Route, ...]
     underlay_mtu: int | None
     resolvers: tuple[IPNetwork, ...] = ()
+
+    def mtu_at(self, address: IPAddress) -> int | None:
+        """Of the link that has this address of the host: the one with the network that it is of."""
+        around = [route for route in self.routes if not route.gateway and route.mtu and address in route.to]
+        nearest = max(around, key=lambda route: route.to.prefixlen, default=None)
+        return nearest.mtu if nearest else self.underlay_mtu
 
 
 @dataclass(frozen=True)
@@ -97,16 +119,37 @@ Notice = Gone | Doubt
 
 
 def stands_alone(step: Step) -> bool:
-    """Whether a step is tried although one of its owner's failed: a port that is taken says nothing of others."""
-    return isinstance(step, Add) and isinstance(step.object, HostPort)
+    """
+    Whether a step is tried although one of its owner's failed: a port that is taken says nothing of others, and rows go
+    to the kernel many at a time.
+    """
+    return (isinstance(step, Add) and isinstance(step.object, HostPort)) or is_row(step)
+
+
+def is_row(step: Step) -> bool:
+    return isinstance(step, Add | Delete) and isinstance(step.object, Row)
+
+
+def vni_in_use(vni: int, port: int, link: str) -> str:
+    """What to say of it; `link` has it, "" if it is in another network namespace (its socket stays in ours)."""
+    by = f"the VXLAN link {link}" if link else "a VXLAN link in another network namespace of this host"
+    return f"VNI {vni} on UDP port {port} is in use by {by}: remove that, or set another vxlan_port on every host"
+
+
+def tunnel_port_in_use(port: int) -> str:
+    return (
+        f"UDP port {port} of overlays is in use by another program of this host: stop that (ss -ulpn 'sport = :{port}'"
+        " may name it), or set another vxlan_port on every host"
+    )
 
 
 class Kernel(Protocol):
     """
     Errors: `observe`, `surroundings`, `traffic` and `local_ports` raise KernelError. `perform` takes the steps in order
     and returns those that failed: after one that fails it goes on with other owners' steps, while the rest of that
-    owner's stands on what is not there, but for ports. Steps of nft that stand together are one transaction. A step
-    that was cut off by a crash is seen by the next `observe`.
+    owner's stands on what is not there, but for ports and rows. Steps of nft that stand together are one transaction;
+    rows that stand together are sent together, and each fails for itself. A step that was cut off by a crash is seen by
+    the next `observe`.
     """
 
     async def observe(self) -> Actual: ...

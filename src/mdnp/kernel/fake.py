@@ -13,21 +13,37 @@ from mdnp.dataplane.objects import (
     Addr,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Jump,
     Key,
     Link,
+    Neigh,
     Object,
+    OwnEnd,
+    PoolRoute,
     Sysctl,
     Table,
     Veth,
+    Vxlan,
     forward_chain,
 )
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Set, Step
-from mdnp.kernel import Actual, Failure, Notice, Seen, Surroundings, Traffic, stands_alone
+from mdnp.kernel import (
+    Actual,
+    Failure,
+    Notice,
+    Seen,
+    Surroundings,
+    Traffic,
+    stands_alone,
+    tunnel_port_in_use,
+    vni_in_use,
+)
 from mdnp.model.errors import InUse, KernelError
-from mdnp.model.port import HostSocket
+from mdnp.model.network import IPAddress
+from mdnp.model.port import HostSocket, Protocol
 
 _NAME_LENGTH = 15
 _MTU_MIN = 68
@@ -36,8 +52,8 @@ _MTU_MAX = 65535
 
 class FakeKernel:
     """
-    `foreign` are names of links that are not ours, `taken_ports` ports that another process has, `carried` what went
-    over a host end. `refuses` says for a
+    `foreign` are names of links that are not ours, `taken_ports` ports that another process has, `taken_tunnels` the
+    VXLAN links that are not ours by VNI and UDP port, `carried` what went over a host end. `refuses` says for a
     step whether, and with which words, it fails: a test's way to break things, and `unreadable` the words with which
     every look fails. `taken` are the steps that were taken, in order; `observed` and `reaped` count.
     """
@@ -47,6 +63,7 @@ class FakeKernel:
         self.sandbox_ends: dict[str, str] = {}
         self.foreign: set[str] = set()
         self.taken_ports: set[HostSocket] = set()
+        self.taken_tunnels: dict[tuple[int, int], str] = {}
         self.settings: dict[str, str] = dict.fromkeys(FORWARDING.values(), "0")
         self.uplinks: frozenset[str] = frozenset()
         self.dropped: dict[str, int] = {}
@@ -130,15 +147,26 @@ class FakeKernel:
         return {*self.links, *self._doomed, *self.sandbox_ends.values(), *self.foreign}
 
     def vanish(self, name: str) -> None:
-        """A link disappears, as when somebody deletes it or its sandbox dies."""
+        """A link disappears, as when somebody deletes it or its sandbox dies; with a veth's end the other."""
         self.objects.pop(("link", name), None)
-        self.sandbox_ends.pop(name, None)
+        ends = {name, self.sandbox_ends.pop(name, name)}
+        ends |= {one for one, other in self.sandbox_ends.items() if other == name}
         self.settings = {key: value for key, value in self.settings.items() if f"/conf/{name}/" not in key}
         for key, one in list(self.objects.items()):
-            if isinstance(one, Addr) and one.link == name:
+            if isinstance(one, Addr | Fdb | Neigh | PoolRoute) and one.link == name:
                 del self.objects[key]
             elif isinstance(one, Link) and one.master == name:
-                self.objects[key] = replace(one, master=None)
+                self._free(one)
+        for other in ends - {name}:
+            if other in self.links:
+                self.vanish(other)
+
+    def _free(self, port: Link) -> None:
+        """Of a port that loses its bridge, what the bridge knew of it goes."""
+        self.objects[port.key] = replace(port, master=None, flags=None)
+        for key, one in list(self.objects.items()):
+            if isinstance(one, Fdb) and one.link == port.name and one.vtep is None:
+                del self.objects[key]
 
     def _check_readable(self) -> None:
         if self.unreadable:
@@ -148,29 +176,59 @@ class FakeKernel:
         words = self.refuses(step) or self._refusal(step)
         if words:
             return Failure(step, KernelError(f"{step}: {words}"))
-        if isinstance(step, Add) and isinstance(step.object, HostPort) and self._is_taken(step.object):
-            return Failure(step, InUse(f"{step.object.socket} is in use by another process"))
+        in_use = self._in_use(step.object) if isinstance(step, Add) else ""
+        if in_use:
+            return Failure(step, InUse(in_use))
         self._take(step)
         self.taken.append(step)
         return None
 
     def _refusal(self, step: Step) -> str | None:
         """Why Linux would refuse, or None."""
-        refused: str | None = None
         match step:
-            case Add(Bridge() | Veth() as wanted):
-                refused = self._refused_values(wanted.link()) or self._refused_names(wanted)
-            case Add(Addr(link=needed)) | Set(Link(name=needed)) if needed not in self.links:
-                refused = "No such device"
-            case Set(Link() as link):
-                refused = self._refused_values(link)
-            case Add(Accept(chain=chain) | Jump(chain=chain)) if chain not in self.chains:
-                refused = "iptables: No chain/target/match by that name."
-            case Add(Element() as element):
-                refused = self._refused_element(element)
-            case Add(Sysctl(name=name)):
-                refused = self._refused_setting(name)
-        return refused
+            case Add(Bridge() | Veth() | Vxlan() as wanted):
+                return self._refused_values(wanted.link()) or self._refused_names(wanted)
+            case Set(Link(name=name) as link):
+                return self._refused_values(link) if name in self.links else "No such device"
+            case Add(Accept(chain=chain) | Jump(chain=chain)):
+                return None if chain in self.chains else "iptables: No chain/target/match by that name."
+            case Add(one):
+                return self._refused_object(one)
+        return None
+
+    def _refused_object(self, one: Object) -> str | None:
+        match one:
+            case Element():
+                return self._refused_element(one)
+            case Sysctl(name=name):
+                return self._refused_setting(name)
+            case (
+                OwnEnd(name=needed) | Addr(link=needed) | Fdb(link=needed) | Neigh(link=needed) | PoolRoute(link=needed)
+            ) if needed not in {*self.links, *self.sandbox_ends.values()}:
+                return "No such device"
+            case Fdb(link=name, vtep=None) if self.links[name].master is None:
+                return "Operation not supported"
+            case PoolRoute(source=source) if source not in self._addresses:
+                return "Invalid argument"
+        return None
+
+    @property
+    def _addresses(self) -> list[IPAddress]:
+        return [one.address.ip for one in self.objects.values() if isinstance(one, Addr)]
+
+    def _in_use(self, one: Object) -> str:
+        """What somebody else has, and what to do."""
+        if isinstance(one, HostPort) and self._is_taken(one):
+            return f"{one.socket} is in use by another process"
+        if isinstance(one, Vxlan) and one.link() != self.links.get(one.name):
+            vni, port = one.tunnel.vni, one.tunnel.port
+            ours = {(link.tunnel.vni, link.tunnel.port): link.name for link in self.links.values() if link.tunnel}
+            holder = (self.taken_tunnels | ours).get((vni, port))
+            if holder is not None:
+                return vni_in_use(vni, port, holder)
+            if port in {taken.port for taken in self.taken_ports if taken.protocol is Protocol.UDP}:
+                return tunnel_port_in_use(port)
+        return ""
 
     def _is_taken(self, port: HostPort) -> bool:
         held = [one.socket for one in self.objects.values() if isinstance(one, HostPort) and one != port]
@@ -194,7 +252,7 @@ class FakeKernel:
             return "Numerical result out of range"
         return None
 
-    def _refused_names(self, wanted: Bridge | Veth) -> str | None:
+    def _refused_names(self, wanted: Bridge | Veth | Vxlan) -> str | None:
         link = wanted.link()
         peer = wanted.sandbox_end if isinstance(wanted, Veth) else ""
         if max(len(link.name), len(peer)) > _NAME_LENGTH:
@@ -217,12 +275,12 @@ class FakeKernel:
                 self.vanish(link.name)
             case Delete(Table() as table):
                 self.flush(table)
-            case Delete(Accept() | Jump() | Element() | HostPort() as gone):
+            case Delete(gone):
                 self.objects.pop(gone.key, None)
 
     def _add(self, one: Object) -> None:
         match one:
-            case Bridge() | Veth():
+            case Bridge() | Veth() | Vxlan() | OwnEnd():
                 self.objects[one.key] = one.link()
                 if isinstance(one, Veth):
                     self.sandbox_ends[one.host_end] = one.sandbox_end

@@ -3,35 +3,30 @@ The links of a network namespace, by one dump, read raw: 1,000 links are read in
 of a second that nobody else can compute in.
 """
 
-import errno
-import os
 import socket
-import struct
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
-from mdnp.kernel import netlink
+from mdnp.dataplane.links import PortFlags, Tunnel
+from mdnp.kernel import netlink, rtnetlink
 from mdnp.model.errors import KernelError
 
-# include/uapi/linux/{netlink,rtnetlink}.h
-_NETLINK_ROUTE = 0
+# include/uapi/linux/rtnetlink.h
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_ERROR = struct.Struct("=i")
 
 # include/uapi/linux/{if_link,if}.h
 _IFLA_ADDRESS, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 4, 10, 18, 20
-_IFLA_INFO_KIND, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 4, 5
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_MODE = 4
+# Of `PortFlags`; IFLA_BRPORT_UNICAST_FLOOD is what ip calls flood.
+PORT_FLAGS = {"learning": 8, "flood": 9, "mcast_flood": 27, "bcast_flood": 30, "neigh_suppress": 32}
+IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _OF_A_LINK = frozenset(
     {_IFLA_ADDRESS, netlink.IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, netlink.IFLA_GROUP}
 )
 _IFF_UP = 1
 
-_DATAGRAM = 1 << 18
-_PATIENCE_S = 5.0  # the kernel answers a dump as it is read
 # Of a dump during which links came or went the kernel says so: what was read may lack links that are there. Where so
 # many start at once that each try meets a change, the last one must do.
 _TRIES = 8
@@ -39,7 +34,10 @@ _TRIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A link as the kernel tells of it. `master` is an index, 0 where there is none; `mac` has colons, or is ""."""
+    """
+    A link as the kernel tells of it. `master` is an index, 0 where there is none; `mac` has colons, or is ""; `tunnel`
+    is that of a VXLAN link, and `flags` those of its bridge port.
+    """
 
     index: int
     name: str
@@ -51,6 +49,8 @@ class Row:
     group: int
     alias: str
     hairpin: bool
+    tunnel: Tunnel | None = None
+    flags: PortFlags | None = None
 
 
 def read() -> list[Row]:
@@ -65,15 +65,9 @@ def read() -> list[Row]:
 def dump() -> tuple[Sequence[memoryview], bool]:
     """The bodies of the links' messages, and whether none is missing. Errors: KernelError."""
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as asking:
-            asking.settimeout(_PATIENCE_S)
-            asking.bind((0, 0))
-            asking.send(_request())
-            datagrams = list(_datagrams(asking))
+        return rtnetlink.dump(_RTM_GETLINK, netlink.LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _RTM_NEWLINK)
     except OSError as error:
         raise KernelError(f"reading links failed: {error.strerror or error}") from error
-    bodies = [body for data in datagrams for kind, _, body in netlink.messages(data) if kind == _RTM_NEWLINK]
-    return bodies, not any(map(netlink.is_interrupted, datagrams))
 
 
 def parse(body: memoryview) -> Row:
@@ -81,45 +75,44 @@ def parse(body: memoryview) -> Row:
     _family, _type, index, flags, _changed = netlink.LINK.unpack_from(body)
     facts = netlink.attributes(body[netlink.LINK.size :], _OF_A_LINK)
     info = netlink.attributes(facts.get(_IFLA_LINKINFO, memoryview(b"")))
+    kind = netlink.text(info.get(_IFLA_INFO_KIND, b""))
+    port = _port(info)
     return Row(
         index=index,
         name=netlink.text(facts.get(netlink.IFLA_IFNAME, b"")),
-        kind=netlink.text(info.get(_IFLA_INFO_KIND, b"")),
-        mtu=_number(facts.get(_IFLA_MTU)),
-        master=_number(facts.get(_IFLA_MASTER)),
+        kind=kind,
+        mtu=netlink.number(facts.get(_IFLA_MTU)),
+        master=netlink.number(facts.get(_IFLA_MASTER)),
         mac=bytes(facts.get(_IFLA_ADDRESS, b"")).hex(":"),
         up=bool(flags & _IFF_UP),
-        group=_number(facts.get(netlink.IFLA_GROUP)),
+        group=netlink.number(facts.get(netlink.IFLA_GROUP)),
         alias=netlink.text(facts.get(_IFLA_IFALIAS, b"")),
-        hairpin=_hairpin(info),
+        hairpin=bool(netlink.number(port.get(_IFLA_BRPORT_MODE))),
+        tunnel=_tunnel(info.get(_IFLA_INFO_DATA)) if kind == "vxlan" else None,
+        flags=_flags(port) if kind == "vxlan" and port else None,
     )
 
 
-def _request() -> bytes:
-    body = netlink.LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    flags = _NLM_F_REQUEST | _NLM_F_DUMP
-    return netlink.MESSAGE.pack(netlink.MESSAGE.size + len(body), _RTM_GETLINK, flags, 1, 0) + body
-
-
-def _datagrams(asking: socket.socket) -> Iterator[bytes]:
-    """All of an answer, the one with its end too."""
-    while True:
-        data = asking.recv(_DATAGRAM)
-        yield data
-        for kind, _port, body in netlink.messages(data):
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                number = -_ERROR.unpack_from(body)[0] or errno.EIO
-                raise OSError(number, os.strerror(number))
-
-
-def _number(value: memoryview | None) -> int:
-    return int.from_bytes(value, sys.byteorder) if value is not None else 0
-
-
-def _hairpin(info: dict[int, memoryview]) -> bool:
+def _port(info: dict[int, memoryview]) -> dict[int, memoryview]:
     """The attributes of a port mean other things below other kinds of masters."""
     if netlink.text(info.get(_IFLA_INFO_SLAVE_KIND, b"")) != "bridge":
-        return False
-    return bool(_number(netlink.attributes(info[_IFLA_INFO_SLAVE_DATA]).get(_IFLA_BRPORT_MODE)))
+        return {}
+    return netlink.attributes(info[_IFLA_INFO_SLAVE_DATA])
+
+
+def _flags(port: dict[int, memoryview]) -> PortFlags:
+    return PortFlags(**{name: bool(netlink.number(port.get(one))) for name, one in PORT_FLAGS.items()})
+
+
+def _tunnel(data: memoryview | None) -> Tunnel | None:
+    """None of one without an address of its own, which is not ours."""
+    facts = netlink.attributes(data) if data is not None else {}
+    local = facts.get(IFLA_VXLAN_LOCAL) or facts.get(IFLA_VXLAN_LOCAL6)
+    if local is None:
+        return None
+    return Tunnel(
+        vni=netlink.number(facts.get(IFLA_VXLAN_ID)),
+        local=ip_address(bytes(local)),
+        port=int.from_bytes(facts.get(IFLA_VXLAN_PORT, b""), "big"),
+        learning=bool(netlink.number(facts.get(IFLA_VXLAN_LEARNING))),
+    )

@@ -1,6 +1,9 @@
-"""Messages of netlink, read raw: decoding all of each costs a hundred times what is needed of it. Pure."""
+"""
+Messages of netlink, read and written raw: decoding all of each costs a hundred times what is needed of it. Pure.
+"""
 
 import struct
+import sys
 from collections.abc import Iterator, Set
 
 MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
@@ -8,6 +11,7 @@ LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags,
 IFLA_IFNAME, IFLA_STATS64, IFLA_GROUP = 3, 23, 27  # include/uapi/linux/if_link.h
 
 _NLM_F_DUMP_INTR = 0x10
+_NESTED = 0x8000
 
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr, of 4 bytes: length, type
 _TYPE_MASK = 0x3FFF  # the bits above say how an attribute is coded
@@ -56,3 +60,25 @@ def text(value: bytes | memoryview) -> str:
 
 def _aligned(length: int) -> int:
     return (length + 3) & ~3
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """To send. What comes to no multiple of 4 bytes is filled up, so that another may follow."""
+    return MESSAGE.pack(MESSAGE.size + len(body), kind, flags, sequence, 0) + _filled(body)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(4 + len(value), kind) + _filled(value)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    return attribute(kind | _NESTED, b"".join(attributes))
+
+
+def number(value: memoryview | bytes | None) -> int:
+    """Of an attribute in the byte order of the machine; 0 where it is missing."""
+    return int.from_bytes(value, sys.byteorder) if value is not None else 0
+
+
+def _filled(data: bytes) -> bytes:
+    return data + bytes(-len(data) & 3)

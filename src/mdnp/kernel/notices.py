@@ -10,6 +10,7 @@ of a transaction tells (NFTA_GEN_PROC_PID) says less: it is a thread's, counted 
 """
 
 import asyncio
+import ctypes
 import fcntl
 import functools
 import logging
@@ -24,7 +25,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from mdnp.dataplane.naming import FORWARD_CHAIN, GROUP, TABLE
-from mdnp.kernel import Doubt, Gone, Notice, netlink
+from mdnp.kernel import Doubt, Gone, Notice, netlink, routes, rows
 from mdnp.model.errors import KernelError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,18 @@ _SO_RCVBUFFORCE = 33
 _SIOCGIFNAME = 0x8910
 _NETLINK_ROUTE = 0
 _RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR = 1, 5, 9
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_DELADDR = 16, 17, 21
+_RTNLGRP_NEIGH, _RTNLGRP_IPV4_ROUTE, _RTNLGRP_IPV4_RULE, _RTNLGRP_IPV6_ROUTE, _RTNLGRP_IPV6_RULE = 3, 7, 8, 11, 19
+_GROUPS = (
+    _RTNLGRP_LINK,
+    _RTNLGRP_IPV4_IFADDR,
+    _RTNLGRP_IPV6_IFADDR,
+    _RTNLGRP_NEIGH,
+    _RTNLGRP_IPV4_ROUTE,
+    _RTNLGRP_IPV6_ROUTE,
+    _RTNLGRP_IPV4_RULE,
+    _RTNLGRP_IPV6_RULE,
+)
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_DELADDR, _RTM_DELROUTE, _RTM_DELNEIGH, _RTM_DELRULE = 16, 17, 21, 25, 29, 33
 _IFA_ADDRESS, _IFA_LABEL = 1, 3
 _IFF_UP = 0x01
 _IFF_RUNNING = 0x40
@@ -55,6 +67,12 @@ _NFTA_CHAIN_NAME = 3
 _WATCHED = (FORWARD_CHAIN, "FORWARD")  # Docker's chain, and where the jump to it stands
 _FILTER = "filter"  # the table in which iptables-nft keeps Docker's chain
 _IPTABLES = {2: "iptables", 10: "ip6tables"}
+
+# include/uapi/linux/{filter,bpf_common}.h
+_SO_ATTACH_FILTER = 26
+_BPF = struct.Struct("HBBI")  # sock_filter: code, jump if true, if false, operand
+_BPF_LOAD_HALF, _BPF_JUMP_EQUAL, _BPF_RETURN = 0x28, 0x15, 0x06
+_RTM_NEWNEIGH, _RTM_NEWROUTE = 28, 24
 
 _ADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 _NFTABLES = struct.Struct("=BBH")  # nfgenmsg: family, version, the generation's low bits
@@ -80,9 +98,9 @@ class Notices:
     @classmethod
     def open(cls) -> "Notices":
         """Hear from now on. Without nf_tables in the kernel, links and addresses are heard still."""
-        groups = (_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR)
         try:
-            links = _subscribe(_NETLINK_ROUTE, groups)
+            links = _subscribe(_NETLINK_ROUTE, _GROUPS)
+            _keep_out_the_rest(links)
         except OSError as error:
             raise KernelError(f"listening to changes of links failed: {error}") from error
         ears = [_Ear(links, lambda data: parse_links(data, functools.partial(_name_of, links)))]
@@ -144,8 +162,8 @@ def parse_links(data: bytes, name_of: Callable[[int], str | None]) -> list[Notic
             found.append(_changed_link(body))
         elif kind == _RTM_DELLINK:
             found.append(_deleted_link(body))
-        elif kind == _RTM_DELADDR:
-            found.append(_deleted_addr(body, name_of))
+        elif kind in _DELETED:
+            found.append(_DELETED[kind](body, name_of))
     return [notice for notice in found if notice]
 
 
@@ -196,6 +214,29 @@ def _deleted_addr(body: memoryview, name_of: Callable[[int], str | None]) -> Not
     return Gone(("addr", name, str(address))) if name else None
 
 
+def _deleted_row(body: memoryview, name_of: Callable[[int], str | None]) -> Notice | None:
+    row = rows.parse(body, name_of)
+    return Gone(row.key) if row else None
+
+
+def _deleted_route(body: memoryview, name_of: Callable[[int], str | None]) -> Notice | None:
+    route = routes.parse_route(body, name_of)
+    return Gone(route.key) if route else None
+
+
+def _deleted_rule(body: memoryview, _name_of: Callable[[int], str | None]) -> Notice | None:
+    rule = routes.parse_rule(body)
+    return Gone(rule.key) if rule else None
+
+
+_DELETED = {
+    _RTM_DELADDR: _deleted_addr,
+    _RTM_DELNEIGH: _deleted_row,
+    _RTM_DELROUTE: _deleted_route,
+    _RTM_DELRULE: _deleted_rule,
+}
+
+
 def _nftables_reason(kind: int, body: memoryview) -> str | None:
     subsystem, message = divmod(kind, 256)
     if subsystem != _NFNL_SUBSYS_NFTABLES or message == _NEWGEN or len(body) < _NFTABLES.size:
@@ -236,6 +277,23 @@ def _subscribe(protocol: int, groups: tuple[int, ...]) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def _keep_out_the_rest(opened: socket.socket) -> None:
+    """
+    Have the kernel drop what is only of neighbours and routes that come: a busy host resolves neighbours all the time,
+    a router learns a whole table of routes, and a cluster that is told adds rows by the thousand.
+    """
+    # Classic BPF on the message: its type is at 4, which BPF reads as of the network's byte order.
+    kinds = [socket.htons(kind) for kind in (_RTM_NEWNEIGH, _RTM_NEWROUTE)]
+    program = [
+        _BPF.pack(_BPF_LOAD_HALF, 0, 0, 4),
+        *(_BPF.pack(_BPF_JUMP_EQUAL, len(kinds) - place, 0, kind) for place, kind in enumerate(kinds)),
+        _BPF.pack(_BPF_RETURN, 0, 0, 0xFFFFFFFF),
+        _BPF.pack(_BPF_RETURN, 0, 0, 0),
+    ]
+    kept = ctypes.create_string_buffer(b"".join(program))
+    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(kept)))
 
 
 def _name_of(where: socket.socket, index: int) -> str | None:

@@ -1,10 +1,11 @@
 """The settings of the network namespace that we make, below /proc/sys."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-from mdnp.dataplane.objects import Sysctl
+from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX, TUNNEL_PREFIX
+from mdnp.dataplane.objects import Link, Sysctl
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.model.errors import KernelError
 
@@ -15,14 +16,30 @@ log = logging.getLogger(__name__)
 _PLACES = (Path("/host/proc/sys"), Path("/proc/sys"))
 _ROOT = next((path for path in _PLACES if (path / "net").is_dir()), _PLACES[-1])
 _OF_A_BRIDGE = ("net/ipv4/conf/{}/route_localnet", "net/ipv6/conf/{}/accept_ra", "net/ipv6/conf/{}/accept_dad")
+_OF_AN_OVERLAY_S_BRIDGE = ("net/ipv4/conf/{}/rp_filter", "net/ipv4/conf/{}/arp_ignore")
+_OF_AN_OWN_END = (*_OF_A_BRIDGE, "net/ipv4/conf/{}/arp_ignore", "net/ipv4/conf/{}/arp_announce")
+_OF_A_PORT = ("net/ipv6/conf/{}/disable_ipv6",)
 _LOCAL_PORTS = "net/ipv4/ip_local_port_range"
 
 
-def observe(bridges: Iterable[str]) -> list[Sysctl]:
-    """Those that can be ours, as they are: of the host and each bridge. What this kernel does not have is left out."""
-    names = [*FORWARDING.values(), *(name.format(bridge) for bridge in bridges for name in _OF_A_BRIDGE)]
+def observe(links: Iterable[Link]) -> list[Sysctl]:
+    """Those that can be ours, as they are: of the host and of links. What this kernel does not have is left out."""
+    every = tuple(links)
+    overlays = {link.master for link in every if link.name.startswith(INNER_END_PREFIX)}
+    names = [*FORWARDING.values(), *(name for link in every for name in _names(link, overlays))]
     values = ((name, _read(name)) for name in names)
     return [Sysctl(name, value) for name, value in values if value is not None]
+
+
+def _names(link: Link, overlays: Set[str | None]) -> Iterator[str]:
+    kinds: tuple[str, ...] = ()
+    if link.kind == "bridge":
+        kinds = (*_OF_A_BRIDGE, *(_OF_AN_OVERLAY_S_BRIDGE if link.name in overlays else ()))
+    elif link.name.startswith(OWN_END_PREFIX):
+        kinds = _OF_AN_OWN_END
+    elif link.name.startswith((TUNNEL_PREFIX, INNER_END_PREFIX)):
+        kinds = _OF_A_PORT
+    return (name.format(link.name) for name in kinds)
 
 
 def write(setting: Sysctl) -> None:

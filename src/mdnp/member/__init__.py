@@ -168,8 +168,8 @@ class Allocations(Protocol):
 
     async def hold_foreign(self, foreign: Foreign) -> bool:
         """
-        Keep an address for another host, on disk when this returns. False when it is held here, or rests. One that is
-        kept for that host already is no error.
+        Keep an address for another host, on disk when this returns; even while it rests, as a container of ours would
+        get it. False when it is held here. One that is kept for that host already is no error.
         """
 
     async def let_go_foreign(self, foreign: Foreign) -> None:

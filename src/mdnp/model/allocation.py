@@ -13,17 +13,22 @@ class Kind(StrEnum):
     AUXILIARY = "auxiliary"  # Docker's --aux-address: somebody else's, not to be given to a container
     ENDPOINT = "endpoint"
     HOST = "host"  # this host's own in a segment
+    FOREIGN = "foreign"  # another host's, which asked for it in a block of ours
 
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What an address is for, and the endpoint's name where the engine tells it (29 and later)."""
+    """
+    What an address is for, and the endpoint's name where the engine tells it (29 and later); of a foreign one the id of
+    the host that has it.
+    """
 
     kind: Kind
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}".rstrip()
+        kind = Kind.HOST if self.kind is Kind.FOREIGN else self.kind
+        return f"{kind} {self.name}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ BRIDGE_NAME = "com.docker.network.bridge.name"
 IFACE_PREFIX = "com.docker.network.container_iface_prefix"
 MODE = "mdnp.mode"
 GATEWAY = "mdnp.gateway"
+SEGMENT = "mdnp.segment"
+MULTICAST = "mdnp.multicast"
 GUARD = "mdnp.guard"
 ALLOW = "mdnp.allow"
 
@@ -36,6 +38,8 @@ MTU_RANGE = range(68, 65536)
 # Docker appends the lowest free number to the prefix, and a link name has 15 bytes: leave three digits.
 IFACE_PREFIX_LENGTH = 12
 LINK_NAME_LENGTH = 15
+# A label is for people, and stands in messages.
+SEGMENT_LENGTH = 64
 
 
 class Mode(StrEnum):
@@ -94,7 +98,10 @@ def parse_network_options(given: Mapping[str, object]) -> NetworkOptions:
     """`given` is Docker's `com.docker.network.generic` map. Every fault is told at once."""
     fields = _parsed(given, _NETWORK_OPTIONS)
     fields.pop(_CHECKED_ONLY, None)
-    return NetworkOptions(**fields)  # type: ignore[arg-type]  # each parser returns its field's type
+    options = NetworkOptions(**fields)  # type: ignore[arg-type]  # each parser returns its field's type
+    if options.mode is not Mode.OVERLAY:
+        _raise([_of_overlay(key) for key in (SEGMENT, MULTICAST) if key in given])
+    return options
 
 
 def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
@@ -148,6 +155,10 @@ def _unknown(key: str, known: Iterable[str]) -> InvalidParameter:
     )
     hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(by_tail.values()) or 'none'}"
     return InvalidParameter(f"unknown option {key[:120]}: {hint}")
+
+
+def _of_overlay(key: str) -> InvalidParameter:
+    return InvalidParameter(f"option {key}: only an overlay spans hosts: add {MODE}={Mode.OVERLAY}, or leave it out")
 
 
 def _raise(faults: Sequence[MdnpError]) -> None:
@@ -209,6 +220,12 @@ def _switch(option: _Option) -> bool:
     return option.text == "on"
 
 
+def _label(option: _Option) -> str:
+    if not (option.text.isprintable() and 1 <= len(option.text.strip()) == len(option.text) <= SEGMENT_LENGTH):
+        raise option.refuse(f"1 to {SEGMENT_LENGTH} printable characters, without a space at the ends")
+    return option.text
+
+
 def _host_binding(option: _Option) -> IPv4Address:
     try:
         return IPv4Address(option.text)
@@ -241,14 +258,14 @@ _CHECKED_ONLY = "-"  # the field of options that are checked and then mean nothi
 _Known = tuple[str, Callable[[_Option], object]]
 
 _NETWORK_OPTIONS: dict[str, _Known] = {
-    MODE: ("mode", _choice(Mode, "overlay", "macvlan")),
+    MODE: ("mode", _choice(Mode, "macvlan")),
     GATEWAY: ("gateway", _choice(GatewayMode)),
     MTU: ("mtu", _mtu),
     BRIDGE_NAME: ("bridge_name", _link_name),
     IFACE_PREFIX: ("iface_prefix", _iface_prefix),
-    "mdnp.segment": (_CHECKED_ONLY, _unbuilt),
+    SEGMENT: ("segment", _label),
     GUARD: ("guard", _switch),
-    "mdnp.multicast": (_CHECKED_ONLY, _unbuilt),
+    MULTICAST: ("multicast", _switch),
     ICC: ("icc", _flag),
     MASQUERADE: ("masquerade", _flag),
     HOST_BINDING: ("host_binding", _host_binding),

@@ -48,6 +48,11 @@ class RemoteEndpoint:
     addresses: tuple[IPAddress, ...]
     generation: int = 0
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the host's own address: its id ends with "host" instead of an endpoint's id."""
+        return self.id.endswith("/host")
+
 
 @dataclass(frozen=True)
 class Block:

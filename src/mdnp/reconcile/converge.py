@@ -1,9 +1,9 @@
 """
 `Reconciler.converge`: the one function that makes the kernel agree with the store.
 
-A verb calls it for its own records, the start and the timer for everything; undo is to take a promise back and call it
-again. What the kernel looks like is remembered, and read anew only in doubt: reading everything takes a tenth of a
-millisecond per endpoint, which a container's start must not pay for all the others.
+A verb calls it for its own records, a member for what other hosts told, the start and the timer for everything; undo is
+to take a promise back and call it again. What the kernel looks like is remembered, and read anew only in doubt: reading
+everything takes a tenth of a millisecond per endpoint, which a container's start must not pay for all the others.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 
 from mdnp.dataplane.objects import Jump, Key
 from mdnp.dataplane.steps import HOST, Add, Delete, Doom, Owner, Step
-from mdnp.kernel import Actual, Doubt, Failure, Gone, Kernel, Notice
+from mdnp.kernel import Actual, Doubt, Failure, Gone, Kernel, Notice, is_row
 from mdnp.measures import Measures
+from mdnp.member import Alone, Outlook
 from mdnp.model.errors import InUse, KernelError
-from mdnp.model.identity import EndpointID, NetworkID
-from mdnp.reconcile import desired
 from mdnp.reconcile.desired import Desired, Owned
 from mdnp.reconcile.diff import Difference, diff
 from mdnp.reconcile.memory import Memory
-from mdnp.reconcile.plans import Plans
+from mdnp.reconcile.scope import Scope
 from mdnp.reconcile.wanted import Wanted
 from mdnp.store import Store
 
@@ -35,6 +35,10 @@ _GATHER_S = 0.005
 _SETTLE_S = 0.1
 # What nobody tells us of is found this often: legacy iptables sends no notice of a flush.
 CHECK_INTERVAL_S = 30.0
+# So many owners of what others told at once: a verb waits for no more than these.
+_AT_ONCE = 500
+# Beyond these, rows are counted in the log and not written one by one, and so are failures.
+_ROWS_TOLD, _FAILURES_TOLD = 10, 5
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class Outcome:
 
     @property
     def doubtful(self) -> bool:
-        """Whether what failed may be due to a change behind our back. That others have what we want is known then."""
-        return any(not isinstance(failure.error, InUse) for failure in self.failures)
+        """Whether what failed may be due to a change behind our back."""
+        return any(map(_is_doubtful, self.failures))
 
 
 class Reconciler:
@@ -63,14 +67,15 @@ class Reconciler:
         kernel: Kernel,
         check_interval_s: float = CHECK_INTERVAL_S,
         measures: Measures | None = None,
+        outlook: Outlook | None = None,
     ) -> None:
-        self._store = store
         self._kernel = kernel
         self._measures = measures or Measures()
+        self._scope = Scope(store, outlook or Alone())
         self._check_interval_s = check_interval_s
         self._memory: Memory | None = None
         self._wanted = Wanted()
-        self._plans = Plans()
+        self._changed: dict[Owner, None] = {}
         self._doomed: set[Key] = set()
         self._listens = False
         self._heard: list[Notice] = []
@@ -101,6 +106,14 @@ class Reconciler:
                 return outcome
             finally:
                 self._measures.converging.observe(time.perf_counter() - began, "owners" if owners else "all")
+
+    def changed(self, owners: Iterable[Owner]) -> None:
+        """
+        What other hosts tell has changed of these: remote endpoints, segments, or networks of segments. They are
+        converged soon, by `run`; nothing is awaited, and no call of Docker's fails by them.
+        """
+        self._changed |= dict.fromkeys(owners)
+        self._wake.set()
 
     async def repair(self) -> Outcome:
         """Look at everything now, and make it agree. Errors: KernelError when the kernel cannot be read."""
@@ -156,7 +169,8 @@ class Reconciler:
         """Repair and bury, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._check_interval_s)
+                async with asyncio.timeout(self._check_interval_s):  # wait_for of 3.11 can lose a cancellation
+                    await self._wake.wait()
                 await asyncio.sleep(_GATHER_S)
             except TimeoutError:
                 self._memory = None
@@ -176,8 +190,9 @@ class Reconciler:
     async def _tend(self) -> None:
         try:
             await self.bury()
+            await self._follow()
             if self._heard:
-                await asyncio.sleep(_SETTLE_S)
+                await self._wait_for_quiet()
                 await self._heed()
             if self._memory is None:
                 if not self._listens:
@@ -185,6 +200,30 @@ class Reconciler:
                 await self.converge()
         except KernelError as error:
             log.warning("will try again in %s s: %s", self._check_interval_s, error)
+
+    async def _wait_for_quiet(self) -> None:
+        """What others tell does not wait for that: rows of ours that went when they told so are noticed as well."""
+        until = asyncio.get_running_loop().time() + _SETTLE_S
+        while await self._woken(until):
+            await self.bury()
+            await self._follow()
+
+    async def _woken(self, until: float) -> bool:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _follow(self) -> None:
+        """Converge what others told, some of it at a time: verbs have their turns in between."""
+        while self._changed:
+            owners = list(islice(self._changed, _AT_ONCE))
+            for owner in owners:
+                del self._changed[owner]
+            await self.converge(*owners)
 
     async def _heed(self) -> None:
         """Doubt what is remembered if the kernel told otherwise."""
@@ -244,28 +283,15 @@ class Reconciler:
             self._wanted = self._plan_all(seen)
             return self._memory, None
         seen = self._memory.actual
-        keys = [key for owner in (HOST, *owners) for key in self._wanted.put(owner, self._plan(owner, seen))]
+        planned = self._scope.of(owners)
+        keys = [key for owner in (HOST, *planned) for key in self._wanted.put(owner, self._scope.plan(owner, seen))]
         return self._memory, list(dict.fromkeys(keys))
 
     def _plan_all(self, seen: Actual) -> Wanted:
         wanted = Wanted()
-        promises = self._store.promises
-        for owner in (HOST, *map(Owner, promises.networks), *map(Owner, promises.endpoints)):
-            wanted.put(owner, self._plan(owner, seen))
+        for owner in (HOST, *self._scope.every()):
+            wanted.put(owner, self._scope.plan(owner, seen))
         return wanted
-
-    def _plan(self, owner: Owner, seen: Actual) -> Desired:
-        promises = self._store.promises
-        if owner == HOST:
-            return desired.of_host(promises.networks.values(), seen)
-        network = promises.networks.get(NetworkID(owner))
-        if network:
-            return desired.of_network(network)
-        endpoint = promises.endpoints.get(EndpointID(owner))
-        if endpoint:
-            return self._plans.of_endpoint(promises.networks[endpoint.network_id], endpoint)
-        self._plans.forget(EndpointID(owner))
-        return {}
 
     async def _clear_way(self, steps: Iterable[Step]) -> None:
         """A link that is to be made again may still be dying under its name."""
@@ -275,8 +301,8 @@ class Reconciler:
     def _settle(self, memory: Memory, difference: Difference, failures: tuple[Failure, ...]) -> Outcome:
         failed = {failure.step for failure in failures}
         taken = tuple(step for step in difference.steps if step not in failed)
+        _log(taken)
         for step in taken:
-            log.info("%s", step)
             memory.follow(step)
             if isinstance(step, Doom):
                 self._doomed.add(step.link.key)
@@ -285,13 +311,32 @@ class Reconciler:
 
     def _report(self, failures: Sequence[Failure]) -> None:
         """Say a trouble once, and its end. That a port is in use a verb tells its caller, or tries the next one."""
-        if any(not isinstance(failure.error, InUse) for failure in failures):
+        if any(map(_is_doubtful, failures)):
             self._memory = None
-        trouble = "; ".join(dict.fromkeys(str(failure.error) for failure in failures))
+        reasons = list(dict.fromkeys(str(failure.error) for failure in failures))
+        more = [f"and {len(reasons) - _FAILURES_TOLD} more"] if len(reasons) > _FAILURES_TOLD else []
+        trouble = "; ".join([*reasons[:_FAILURES_TOLD], *more])
         if trouble != self.trouble:
             log.warning("not in sync: %s" if trouble else "in sync again%s", trouble)
         self.trouble = trouble
         self.drift = len(failures)
+
+
+def _log(taken: Sequence[Step]) -> None:
+    rows = sum(map(is_row, taken))
+    for step in taken:
+        if rows <= _ROWS_TOLD or not is_row(step):
+            log.info("%s", step)
+    if rows > _ROWS_TOLD:
+        log.info("%s rows of forwarding tables and neighbours added or deleted", rows)
+
+
+def _is_doubtful(failure: Failure) -> bool:
+    """
+    That others have what we want is known then. Of a row that fails the next look in time will do: what one of many
+    hosts tells must not make every verb look at everything.
+    """
+    return not isinstance(failure.error, InUse) and not is_row(failure.step)
 
 
 def _is_repair(step: Step) -> bool:

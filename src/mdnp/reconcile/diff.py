@@ -3,25 +3,33 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
     Bridge,
     Element,
+    Fdb,
     HostPort,
     Jump,
     Key,
     Link,
+    Lookup,
+    Neigh,
     Object,
+    OwnEnd,
+    PoolRoute,
     Presence,
     Sysctl,
     Table,
     Veth,
+    Vxlan,
 )
 from mdnp.dataplane.rules import FORWARDING
-from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Owner, Removable, Set, Step
+from mdnp.dataplane.steps import NOBODY, Add, Delete, Doom, Removable, Set, Step
 from mdnp.kernel import Actual, Seen
 from mdnp.reconcile.desired import Desired, Owned
+from mdnp.reconcile.memory import stands_on
 
 
 @dataclass(frozen=True)
@@ -39,15 +47,21 @@ def diff(desired: Desired, actual: Actual, keys: Iterable[Key] | None = None) ->
     Removals come first: two bridges of one subnet would leave two equal routes. Additions follow: the tables, so that
     nothing is open before it is closed; a bridge before what stands on it; of an endpoint first its guard, then its
     veth; a port of the host before traffic is led to it, which else would be taken from whoever has that port. Changes
-    come last, since they may need a bridge that was just made.
+    come after them, since they may need a bridge that was just made, and rows and routes last: they need links that are
+    up and on their bridge. What stands on a link that is replaced goes with it, and is made again.
     """
     places = list(keys) if keys is not None else [*desired, *(key for key in actual.objects if key not in desired)]
+    replaced = [
+        key[1] for key in places if key[0] == "link" and _is_replaced(desired.get(key), actual.objects.get(key))
+    ]
     steps: list[Step] = []
     lost: list[Owned] = []
     for key in places:
         wanted, seen = desired.get(key), actual.objects.get(key)
+        if replaced and any(stands_on(seen, link) for link in replaced):
+            seen = None
         if wanted is None:
-            steps += _removal(seen, NOBODY)
+            steps += [] if seen is None else _removal(seen, desired)
         elif seen is not None:
             steps += _change(wanted, seen)
         elif _presence(wanted) is Presence.HELD:
@@ -78,27 +92,31 @@ def _has_place(wanted: Owned, actual: Actual) -> bool:
             return True
 
 
-def _removal(seen: Seen | None, owner: Owner) -> list[Step]:
+def _removal(seen: Seen, desired: Desired) -> list[Step]:
     """
-    Addresses go with their bridge; on a bridge that stays they are an operator's, not ours. Settings stay: others may
-    rely on them by now.
+    Addresses go with their link; on one that stays they are an operator's, not ours. So do rows and routes, but those
+    on a link that stays are ours. Settings stay: others may rely on them by now.
     """
-    if seen is None or isinstance(seen, Addr | Sysctl):
-        return []
-    if isinstance(seen, Link) and seen.kind == "veth":
-        return [Doom(seen, owner)]
-    return [Delete(seen, owner)]
+    match seen:
+        case Addr() | Sysctl():
+            return []
+        case Fdb(link=link) | Neigh(link=link) | PoolRoute(link=link) if ("link", link) not in desired:
+            return []
+        case Link(kind="veth", name=name) if not name.startswith((OWN_END_PREFIX, INNER_END_PREFIX)):
+            return [Doom(seen, NOBODY)]
+        case _:
+            return [Delete(seen, NOBODY)]
 
 
 def _change(wanted: Owned, seen: Seen) -> list[Step]:
     if wanted.object == seen:  # nearly always
         return []
     match wanted.object, seen:
-        case (Bridge() | Veth()) as made, Link():
+        case (Bridge() | Veth() | Vxlan() | OwnEnd()) as made, Link():
             return _change_of_link(made.link(), seen, wanted)
-        case (Table() | Sysctl() | Accept() | Jump()) as one, _ if one != seen:
+        case (Table() | Sysctl() | Accept() | Jump() | Fdb() | Neigh() | PoolRoute()) as one, _ if one != seen:
             return [Add(one, wanted.owner)]
-        case (Element() | HostPort()) as one, (Element() | HostPort()) if one != seen:
+        case (Element() | HostPort() | Lookup()) as one, (Element() | HostPort() | Lookup()) if one != seen:
             return [Delete(seen, wanted.owner), Add(one, wanted.owner)]
         case _:
             return []
@@ -107,14 +125,48 @@ def _change(wanted: Owned, seen: Seen) -> list[Step]:
 def _change_of_link(link: Link, seen: Link, wanted: Owned) -> list[Step]:
     if seen == link:
         return []
-    if seen.kind != link.kind:
+    if _is_replaced(wanted, seen):
         return [Delete(seen, wanted.owner), Add(wanted.object, wanted.owner)]
     return [Set(link, seen, wanted.owner)]
 
 
+def _is_replaced(wanted: Owned | None, seen: Seen | None) -> bool:
+    """A link of another kind, or a tunnel to elsewhere: the kernel changes neither."""
+    if wanted is None or not isinstance(seen, Link):
+        return False
+    tunnel = wanted.object.tunnel if isinstance(wanted.object, Vxlan) else None
+    return seen.kind != _KINDS[type(wanted.object)] or seen.tunnel != tunnel
+
+
+_KINDS: dict[type[Object], str] = {Bridge: "bridge", Veth: "veth", Vxlan: "vxlan", OwnEnd: "veth"}
+
 # Of two equal ranks the order is that of the plan. What nft does stands together: it is one transaction.
-_REMOVALS: tuple[type[Removable], ...] = (Element, Table, HostPort, Jump, Accept, Link)
-_ADDITIONS: tuple[type[Object], ...] = (Bridge, Sysctl, Addr, Accept, Jump, Veth, HostPort, Element)
+_REMOVALS: tuple[type[Removable], ...] = (
+    Element,
+    Table,
+    HostPort,
+    Jump,
+    Accept,
+    Lookup,
+    PoolRoute,
+    Fdb,
+    Neigh,
+    Link,
+)
+_ADDITIONS: tuple[type[Object], ...] = (
+    Bridge,
+    Vxlan,
+    OwnEnd,
+    Sysctl,
+    Addr,
+    Accept,
+    Jump,
+    Veth,
+    HostPort,
+    Lookup,
+    Element,
+)
+_LAST: tuple[type[Object], ...] = (PoolRoute, Fdb, Neigh)
 
 
 def _rank(step: Step) -> tuple[int, int]:
@@ -123,11 +175,21 @@ def _rank(step: Step) -> tuple[int, int]:
             return 0, -1
         case Delete(one):
             return 0, _REMOVALS.index(type(one))
-        case Add(Table()):
-            return 1, 0
-        case Add(Element(value=())):
-            return 1, 1
         case Add(one):
-            return 2, _ADDITIONS.index(type(one))
+            return _rank_of_addition(one)
         case Set():
             return 3, 0
+
+
+def _rank_of_addition(one: Object) -> tuple[int, int]:
+    match one:
+        case Table():
+            return 1, 0
+        case Element(value=()):
+            return 1, 1
+        case Fdb() | Neigh() | PoolRoute():
+            return 4, _LAST.index(type(one))
+        case Veth(host_end=name) if name.startswith(INNER_END_PREFIX):
+            return 2, _ADDITIONS.index(Vxlan)  # the host's own end comes with it
+        case _:
+            return 2, _ADDITIONS.index(type(one))

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mdnp.dataplane.objects import Accept, Addr, Bridge, Element, HostPort, Jump, Key, Link, Sysctl, Table, Veth
+from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX
+from mdnp.dataplane.objects import Addr, Element, Fdb, Key, Link, MadeLink, Neigh, Object, PoolRoute, Sysctl, Table
 from mdnp.dataplane.steps import Add, Delete, Doom, Set, Step
 from mdnp.kernel import Actual, Seen
 
@@ -21,10 +22,8 @@ class Memory:
 
     def follow(self, step: Step) -> None:
         match step:
-            case Add(Bridge() | Veth() as made):
-                self._objects[made.key] = made.link()
-            case Add(Addr() | Accept() | Jump() | Sysctl() | Table() | Element() | HostPort() as made):
-                self._objects[made.key] = made
+            case Add(made):
+                self._objects[made.key] = _as_seen(made)
             case Set(link, _):
                 self._objects[link.key] = link
             case Doom(link) | Delete(Link() as link):
@@ -32,7 +31,7 @@ class Memory:
             case Delete(Table(family=family) as table):
                 self._drop(one for one in self._objects.values() if isinstance(one, Element) and one.family == family)
                 self._drop([table])
-            case Delete(Accept() | Jump() | Element() | HostPort() as gone):
+            case Delete(gone):
                 self._drop([gone])
 
     def _drop(self, gone: Iterable[Seen]) -> None:
@@ -40,21 +39,27 @@ class Memory:
             self._objects.pop(key, None)
 
     def _forget(self, link: Link) -> None:
-        """With a bridge go its addresses and settings, and its ports are free."""
+        """With a link goes what stands on it, and a bridge's ports are free. Nothing stands on a host end."""
         self._objects.pop(link.key, None)
-        if link.kind != "bridge":
+        if link.kind == "veth" and not link.name.startswith((OWN_END_PREFIX, INNER_END_PREFIX)):
             return
+        freed = {one.name for one in self._objects.values() if isinstance(one, Link) and one.master == link.name}
         for key, one in list(self._objects.items()):
-            if _goes_with(one, link.name):
+            if stands_on(one, link.name) or (isinstance(one, Fdb) and one.vtep is None and one.link in freed):
                 del self._objects[key]
-            elif isinstance(one, Link) and one.master == link.name:
-                self._objects[key] = replace(one, master=None)
+            elif isinstance(one, Link) and one.name in freed:
+                self._objects[key] = replace(one, master=None, flags=None)
 
 
-def _goes_with(one: Seen, bridge: str) -> bool:
+def _as_seen(made: Object) -> Seen:
+    return made.link() if isinstance(made, MadeLink) else made
+
+
+def stands_on(one: object, link: str) -> bool:
+    """Whether the kernel removes it with the link."""
     match one:
-        case Addr(link=link):
-            return link == bridge
+        case Addr(link=below) | Fdb(link=below) | Neigh(link=below) | PoolRoute(link=below):
+            return below == link
         case Sysctl(name=name):
-            return f"/conf/{bridge}/" in name
+            return f"/conf/{link}/" in name
     return False

@@ -15,6 +15,7 @@ _NO_WAY_OUT = (
 _CLOSED_WITHIN = (
     "the network was made with com.docker.network.bridge.enable_icc=false: its containers see only the host"
 )
+_ANSWERED_HERE = "nothing is lost: who is on this host, and the gateway, are not asked for on others"
 
 # Of our own rules those that drop, by family, chain and the rule as it was loaded.
 OURS: Mapping[tuple[str, str, str], str] = {
@@ -34,6 +35,16 @@ OURS: Mapping[tuple[str, str, str], str] = {
         "isolation: the target's network is closed to others (--internal, or its gateway mode): connect the container"
         " to it"
     ),
+    ("inet", "tunneled", "iifname @bridges drop"): (
+        "VXLAN of an overlay comes from other hosts, never from a container of ours"
+    ),
+    ("inet", "tunneled", "drop"): (
+        "VXLAN of an overlay is taken from hosts of its segment only: see `mdnp host ls` for whether the sender is one,"
+        " and tells the address that it sends from (setting host_address)"
+    ),
+    ("inet", "forward", 'iifname "mdh-*" drop'): (
+        "the host's own address in a segment is no router: let the container use its gateway"
+    ),
     ("inet", "forward", "iifname @bridges oifname @bridges drop"): (
         "isolation: networks are closed to each other: connect the container to the target's network"
         " (docker network connect), or publish the port and use the host's address"
@@ -45,11 +56,7 @@ OURS: Mapping[tuple[str, str, str], str] = {
     ("inet", "inbound", "drop"): (
         "the port is not published: publish it, or connect the container to the target's network"
     ),
-    (
-        "bridge",
-        "prerouting",
-        "iifname @noicc ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 iifname . ether daddr != @gateways drop",
-    ): _CLOSED_WITHIN,
+    ("bridge", "from_noicc", "drop"): _CLOSED_WITHIN,
     ("bridge", "forward", "iifname @noicc drop"): _CLOSED_WITHIN,
     (
         "bridge",
@@ -57,6 +64,20 @@ OURS: Mapping[tuple[str, str, str], str] = {
         "oifname . ether saddr @macs drop",
     ): "the bridge does not send a frame back to where it came from",
     ("bridge", "denied", "iifname @guarded drop"): _GUARD,
+    (
+        "bridge",
+        "crossing",
+        "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 oifname . ether saddr @anycast drop",
+    ): _ANSWERED_HERE,
+    ("bridge", "crossing", "oifname . arp daddr ip @here4 drop"): _ANSWERED_HERE,
+    ("bridge", "crossing", "icmpv6 type { nd-router-solicit, nd-router-advert, nd-redirect } drop"): (
+        "every host is its own way out of an overlay: routers are not announced to other hosts"
+    ),
+    (
+        "bridge",
+        "crossing",
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } oifname . @th,64,128 @here6 drop",
+    ): _ANSWERED_HERE,
 }
 
 

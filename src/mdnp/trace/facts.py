@@ -57,12 +57,26 @@ class HostEnd:
 
 
 @dataclass(frozen=True)
+class Tunnel:
+    """The link by which a target on another host is reached: the address of that host's tunnels, and its name or ""."""
+
+    link: str
+    vtep: str
+    host: str = ""
+
+    @property
+    def end(self) -> str:
+        return f"host {self.host} ({self.vtep})" if self.host else f"host {self.vtep}"
+
+
+@dataclass(frozen=True)
 class Host:
     """
     What the host says after the probe: its way for the packet as it was routed. `forwarding` are the settings that
     allow it, by sysctl name; `refusing` the route that refuses the target, as `ip route` prints it; `neighbours` have
     NUD states by address and link; `back` is the host's way to the source, and `rp_filter` how strictly sources are
-    checked against it (0 not, 1, 2); `containers` names by host end and by address; `links` are the host's.
+    checked against it (0 not, 1, 2); `containers` names by host end and by address; `links` are the host's. `tunnel` is
+    None where the target is on no other host of the segment, as far as is known here.
     """
 
     way: Way = field(default_factory=Way)
@@ -73,6 +87,7 @@ class Host:
     neighbours: Mapping[tuple[str, str], str] = field(default_factory=dict)
     containers: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, Interface] = field(default_factory=dict)
+    tunnel: Tunnel | None = None
 
 
 class Kind(StrEnum):

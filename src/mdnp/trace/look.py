@@ -16,7 +16,7 @@ from typing import Any
 from mdnp.model.errors import KernelError
 from mdnp.model.network import IPAddress
 from mdnp.trace.events import Rule
-from mdnp.trace.facts import Interface, Way
+from mdnp.trace.facts import Interface, Tunnel, Way
 
 _LIMIT_S = 10.0
 _REFUSING = ("blackhole", "unreachable", "prohibit", "throw")
@@ -84,6 +84,17 @@ def way(to: str, *how: str, namespace: Path | None = None) -> Way:
 def neighbours(namespace: Path | None = None) -> dict[tuple[str, str], str]:
     """NUD states by address and link."""
     return {(one["dst"], one["dev"]): one["state"][0] for one in _ip(namespace, "neighbour", "show") if one["state"]}
+
+
+def tunnel(to: IPAddress, bridge: str, links: Iterable[str]) -> Tunnel | None:
+    """By which of the tunnels on a bridge an address is reached, as the rows say that the daemon made."""
+    known = _ip(None, "neighbour", "show", "to", str(to), "dev", bridge)
+    macs = {one["lladdr"] for one in known if "lladdr" in one}
+    for link in links if macs else ():
+        rows = json.loads(run(["bridge", "-json", "fdb", "show", "dev", link]).stdout or "[]")
+        if found := next((one["dst"] for one in rows if one.get("mac") in macs and "dst" in one), ""):
+            return Tunnel(link, found)
+    return None
 
 
 def refusing(to: IPAddress) -> str:

@@ -5,18 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mdnp.dataplane.naming import GROUP
+from mdnp.dataplane.naming import GROUP, TUNNEL_PREFIX
 from mdnp.model.errors import InvalidParameter, KernelError, NotFound, Unsupported
 from mdnp.model.network import IPAddress
 from mdnp.trace import events, look, probe
 from mdnp.trace.docker import Attachment, Docker, Known
 from mdnp.trace.events import Journey
-from mdnp.trace.facts import Answer, Container, Facts, Host, HostEnd, Interface, Kind, Way
+from mdnp.trace.facts import Answer, Container, Facts, Host, HostEnd, Interface, Kind, Tunnel, Way
 from mdnp.trace.flow import OUT, Flow, table_of
 from mdnp.trace.target import Asked, Target
 from mdnp.trace.watch import watch
@@ -46,10 +46,12 @@ class _Probed:
     untraced: str = ""
 
 
-def trace(socket: Path, container: str, target: Target) -> Facts:
+def trace(socket: Path, container: str, target: Target, hosts: Mapping[str, str]) -> Facts:
     """
-    `socket` is Docker's. Errors: NotFound for what is not there or is not on a network of ours, Unsupported without
-    root, EngineUnavailable, KernelError.
+    `socket` is Docker's; `hosts` are the names of the cluster's hosts by the address of their tunnels.
+
+    Errors: NotFound for what is not there or is not on a network of ours, Unsupported without root, EngineUnavailable,
+    KernelError.
     """
     if os.geteuid():
         raise Unsupported("a trace looks into the container's network namespace, which needs root: try as root")
@@ -76,7 +78,7 @@ def trace(socket: Path, container: str, target: Target) -> Facts:
             docker.is_internal(start.attachment.network_id),
         ),
         host_end=bridge,
-        host=_host(docker, start, address, bridge, probed.journeys),
+        host=replace(_host(docker, start, address, bridge, probed.journeys), tunnel=_tunnel(bridge, address, hosts)),
         answer=probed.answer,
         neighbour=_neighbour(start, address),
         journeys=probed.journeys,
@@ -278,6 +280,16 @@ def _neighbour(start: _Start, address: IPAddress) -> str:
     """The NUD state of whom the container asks first."""
     next_hop = start.way.gateway or str(address)
     return look.neighbours(start.namespace).get((next_hop, start.way.link), "")
+
+
+def _tunnel(end: HostEnd, address: IPAddress, hosts: Mapping[str, str]) -> Tunnel | None:
+    """Towards another host of the bridge's segment, if that has the address."""
+    if end.bridge is None:
+        return None
+    name = end.bridge.name
+    links = [one for one, link in _links().items() if one.startswith(TUNNEL_PREFIX) and link.get("master") == name]
+    found = look.tunnel(address, name, links)
+    return found and replace(found, host=hosts.get(found.vtep, ""))
 
 
 def _host(docker: Docker, start: _Start, address: IPAddress, end: HostEnd, journeys: tuple[Journey, ...]) -> Host:

@@ -439,6 +439,9 @@ def _leaves(facts: Facts, left: Pass) -> Hop:
     name = facts.host.containers.get(link)
     if name:
         return Hop("veth", link, f"delivered to container {name}")
+    tunnel = facts.host.tunnel
+    if tunnel and tunnel.link == link:
+        return Hop("tunnel", link, f"to {tunnel.end}")
     source = f", from {_socket(packet.source, packet.source_port)}" if packet.source else ""
     return Hop("out", link, f"leaves the host{source}")
 
@@ -545,6 +548,8 @@ def _beyond(facts: Facts, out: Journey | None) -> str:
     name = facts.host.containers.get(left.packet.oif) if left else None
     if name:
         return f"container {name}"
+    if left and facts.host.tunnel and facts.host.tunnel.link == left.packet.oif:
+        return facts.host.tunnel.end
     return f"beyond {left.packet.oif}" if left else facts.address
 
 
@@ -552,6 +557,11 @@ def _who_is_silent(facts: Facts, out: Journey | None) -> str:
     if out is None:
         return "what passes on the host was not seen"
     place = _beyond(facts, out)
+    if facts.host.tunnel and place == facts.host.tunnel.end:
+        return (
+            "it went into the tunnel: see in `mdnp host ls` whether that host is alive, whether a firewall lets the UDP"
+            " port `vxlan_port` pass between the hosts, and the container there"
+        )
     if place.startswith("beyond"):
         return "nothing here drops it: the target or a router on the way does, or has no way back to this host"
     if place.startswith("container"):

@@ -10,10 +10,11 @@ import msgspec
 
 
 class IPAMData(msgspec.Struct, frozen=True):
-    """`Pool` and `Gateway` are "address/prefix length"; without a gateway the key is missing."""
+    """`Pool`, `Gateway` and each of `AuxAddresses` are "address/prefix length"; without one the key may be missing."""
 
     Pool: str
     Gateway: str = ""
+    AuxAddresses: dict[str, str] | None = None
 
 
 class GwAllocCheck(msgspec.Struct, frozen=True):

@@ -45,7 +45,8 @@ def network_request(body: CreateNetwork) -> NetworkRequest:
         subnet = parse_subnet(one.Pool, one.Gateway)
         if subnet:
             subnets.append(subnet)
-    return NetworkRequest(network_id(body.NetworkID), tuple(subnets), internal, options)
+    reserved = (parse_interface(text, "AuxAddress").ip for one in data for text in (one.AuxAddresses or {}).values())
+    return NetworkRequest(network_id(body.NetworkID), tuple(subnets), internal, options, tuple(reserved))
 
 
 def endpoint_request(body: CreateEndpoint) -> EndpointRequest:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mdnp import logs
+from mdnp.cluster import ClusterUnavailable
 from mdnp.model import errors
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ _STATUS: Mapping[type[errors.MdnpError], int] = {
     errors.Conflict: 409,
     errors.Exhausted: 409,
     errors.StoreUnavailable: 503,
+    ClusterUnavailable: 503,
 }
 _UNKNOWN_METHOD = 404
 _OUR_FAULT = 500

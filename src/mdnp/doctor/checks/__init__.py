@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdnp.doctor import Facts, Finding, NotKnown, Verdict
-from mdnp.doctor.checks import addresses, daemon, docker, host, limits, traffic
+from mdnp.doctor.checks import addresses, cluster, daemon, docker, host, limits, traffic
 from mdnp.model.errors import InvalidParameter
 
 Check = Callable[[Facts], Iterable[Finding]]
@@ -48,6 +48,16 @@ CHECKS: Mapping[str, Check] = {
     "disk": limits.disk,
     "permissions": host.permissions,
     "clock": host.clock,
+    "etcd-reachable": cluster.etcd_reachable,
+    "host-identity": cluster.host_identity,
+    "vtep-address": cluster.vtep_address,
+    "vxlan": cluster.vxlan,
+    "vxlan-port": cluster.vxlan_port,
+    "underlay-mtu": cluster.underlay_mtu,
+    "cluster-epoch": cluster.epoch,
+    "cluster-remarks": cluster.remarks,
+    "cluster-networks": cluster.networks_of_all,
+    "clock-skew": cluster.clock_skew,
 }
 
 _STUMBLES = (LookupError, ValueError, TypeError, AttributeError)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 
+from mdnp.dataplane import naming
 from mdnp.doctor import Facts, Finding, Json, given, need
 from mdnp.doctor.checks import networks
 from mdnp.doctor.checks.findings import listed, ok, trouble, warning
@@ -25,7 +26,12 @@ def _routes(facts: Facts, bridge: str, subnet: IPNetwork) -> Iterator[Finding]:
     """A wider one gives way to ours, which hides a part of what it leads to; any other takes what is ours."""
     for route in need(facts.routes):
         to = _destination(route)
-        if to is None or route.get("dev") == bridge or to.version != subnet.version or not to.overlaps(subnet):
+        if (
+            to is None
+            or _is_ours(route.get("dev", ""), bridge)
+            or to.version != subnet.version
+            or not to.overlaps(subnet)
+        ):
             continue
         text = f"route {route['dst']} {'dev ' * ('dev' in route)}{route.get('dev') or route.get('type', '')}".strip()
         if to.prefixlen < subnet.prefixlen:
@@ -42,6 +48,11 @@ def _routes(facts: Facts, bridge: str, subnet: IPNetwork) -> Iterator[Finding]:
             )
 
 
+def _is_ours(link: str, bridge: str) -> bool:
+    """The network's bridge, or the end by which the host stands in a segment."""
+    return link == bridge or link.startswith(naming.OWN_END_PREFIX)
+
+
 def _destination(route: Json) -> IPNetwork | None:
     """None for what leads to no other network: the default route, and the kernel's own table."""
     if route.get("dst") == "default" or route.get("table") == "local" or route.get("type") in ("multicast", "local"):
@@ -54,7 +65,7 @@ def _addresses(facts: Facts, bridge: str, subnet: IPNetwork) -> Iterator[Finding
         for one in row.get("addr_info", ()):
             # One with a prefix has a route, which was looked at.
             alone = one.get("prefixlen") == subnet.max_prefixlen
-            if row["ifname"] != bridge and alone and ip_address(one["local"]) in subnet:
+            if not _is_ours(row["ifname"], bridge) and alone and ip_address(one["local"]) in subnet:
                 yield trouble(
                     f"the host has {one['local']} on {row['ifname']}, which is in {subnet} of {bridge}",
                     "a container that gets this address is not reached, and containers that ask for it reach the host",

@@ -134,9 +134,14 @@ def _managed(facts: Facts) -> list[str]:
 
 def certificates(facts: Facts) -> Iterator[Finding]:
     now, ends = need(facts.clock).now, need(facts.certificates)
-    why = "without it Docker and the daemon do not know each other over TCP, and no call is answered"
-    do = "make a new one, and restart mdnp and Docker; docs/operating.md, Discovery over TCP, says how"
+    of_etcd = _of_etcd(facts)
     for file, end in ends.items():
+        if file in of_etcd:
+            why = "without it the daemon and etcd do not know each other: this host is cut off from the others"
+            do = "make a new one, and restart mdnp (and etcd, if it shows it too)"
+        else:
+            why = "without it Docker and the daemon do not know each other over TCP, and no call is answered"
+            do = "make a new one, and restart mdnp and Docker; docs/operating.md, Discovery over TCP, says how"
         if isinstance(end, Unknown):
             yield trouble(f"certificate {file} cannot be read: {end.reason}", why, do)
         elif end < now:
@@ -145,6 +150,11 @@ def certificates(facts: Facts) -> Iterator[Finding]:
             yield warning(f"certificate {file} expires in {(end - now) / _DAY_S:.0f} days", why, do)
     if not ends:
         yield ok("none is in use")
+
+
+def _of_etcd(facts: Facts) -> set[str]:
+    told = facts.daemon.settings if isinstance(facts.daemon, Daemon) else shown(facts.settings)
+    return {told.get(name, "") for name in ("etcd_cert", "etcd_ca")}
 
 
 def unit_order(facts: Facts) -> Iterator[Finding]:
