@@ -184,6 +184,7 @@ class Attendance:
             )
         self._check_vtep(me)
         if self._last and entry and entry.revision == self._last.alive and await self._is_kept(self._last.lease):
+            log.info("in the cluster again")
             self._last = replace(self._last, epoch=self._follower.epoch_revision)
             self._council.take(self._last)
             return

@@ -241,7 +241,7 @@ class Follower:
                 put[vni_key(row.segment.vni)] = value(VniRow(row.segment.vni, row.segment.id))
             conditions = [Unchanged(one, 0) for one in put]
             if await self._council.cluster.commit(conditions, [Put(one, text) for one, text in put.items()]) is None:
-                log.warning("%s is not put there again: another host has put another", key)
+                log.info("%s was put there again by another host", key)
 
     def _take(self, batch: Batch) -> None:
         keys = {event.key for event in batch.events}
