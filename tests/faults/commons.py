@@ -12,8 +12,8 @@ from pathlib import Path
 from mdnp import logs
 from mdnp.cluster import Batch, Change, Cluster, ClusterUnavailable, Entry, Snapshot, Unchanged
 from mdnp.cluster.fake import FakeCluster
-from mdnp.member.records import (
-    HOST_ENDPOINT,
+from mdnp.member.records import HOST_ENDPOINT, key, value
+from mdnp.member.rows import (
     BlockRow,
     EndpointRow,
     EpochRow,
@@ -23,8 +23,6 @@ from mdnp.member.records import (
     Row,
     SegmentRow,
     VniRow,
-    key,
-    value,
 )
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
@@ -118,7 +116,7 @@ def _others() -> list[Row]:
     addresses = (ip_address("10.50.99.2"), ip_address("fd50::99:2"))
     return [
         FormatRow(1),
-        EpochRow(1, 1),
+        EpochRow(1, 1, "first"),
         HostRow(OTHER, "other", ip_address("192.0.2.9"), 1),
         SegmentRow(segment),
         VniRow(_VNI, SEGMENT),
