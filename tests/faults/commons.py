@@ -102,8 +102,12 @@ class FaultyCluster:
 
 def of_others(entries: Sequence[str]) -> list[str]:
     """The keys that are not the other host's, nor say that there is a host and a cluster."""
-    seed = {key(row) for row in _others()}
-    return [one for one in entries if one not in seed and one.split("/")[3] not in ("hosts", "alive")]
+    return [one for one in entries if one not in keys_of_others() and one.split("/")[3] not in ("hosts", "alive")]
+
+
+def keys_of_others() -> set[str]:
+    """Of what was there from the beginning."""
+    return {key(row) for row in _others()}
 
 
 def read(path: Path) -> dict[str, Entry]:
