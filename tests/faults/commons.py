@@ -12,8 +12,8 @@ from pathlib import Path
 from mdnp import logs
 from mdnp.cluster import Batch, Change, Cluster, ClusterUnavailable, Entry, Snapshot, Unchanged
 from mdnp.cluster.fake import FakeCluster
-from mdnp.member.records import (
-    HOST_ENDPOINT,
+from mdnp.member.records import HOST_ENDPOINT, key, value
+from mdnp.member.rows import (
     BlockRow,
     EndpointRow,
     EpochRow,
@@ -23,8 +23,6 @@ from mdnp.member.records import (
     Row,
     SegmentRow,
     VniRow,
-    key,
-    value,
 )
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
@@ -104,8 +102,12 @@ class FaultyCluster:
 
 def of_others(entries: Sequence[str]) -> list[str]:
     """The keys that are not the other host's, nor say that there is a host and a cluster."""
-    seed = {key(row) for row in _others()}
-    return [one for one in entries if one not in seed and one.split("/")[3] not in ("hosts", "alive")]
+    return [one for one in entries if one not in keys_of_others() and one.split("/")[3] not in ("hosts", "alive")]
+
+
+def keys_of_others() -> set[str]:
+    """Of what was there from the beginning."""
+    return {key(row) for row in _others()}
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -118,7 +120,7 @@ def _others() -> list[Row]:
     addresses = (ip_address("10.50.99.2"), ip_address("fd50::99:2"))
     return [
         FormatRow(1),
-        EpochRow(1, 1),
+        EpochRow(1, 1, "first"),
         HostRow(OTHER, "other", ip_address("192.0.2.9"), 1),
         SegmentRow(segment),
         VniRow(_VNI, SEGMENT),

@@ -231,6 +231,7 @@ class Docker:
         self.session.start("over litter")
 
     def restart_over_rows(self, overlay: str) -> None:
+        self.session.host.await_mirror()
         self.session.host.kill()
         network = self.networks[overlay].promised
         self.session.host.litter_rows(naming.tunnel(network), naming.bridge(network), naming.own_end(network))

@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,9 +23,10 @@ from mdnp.config import Settings
 from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, ROUTE_PROTOCOL, ROUTE_TABLE
 from mdnp.model.port import Protocol
 from mdnp.model.supernet import parse_supernet
+from mdnp.store.sqlite import FILE
 from tests.engine_api.dockerd import CONTAINERS, NETWORKS, Dockerd
 from tests.faults import daemon
-from tests.faults.commons import VTEP
+from tests.faults.commons import VTEP, keys_of_others
 from tests.faults.points import Fault, Faults, Switch
 
 PATIENCE_S = 20.0
@@ -169,6 +171,16 @@ class Host:
             f"mdv-litter2 group {DOOMED_GROUP} type veth peer mdp-litter2",
         ):
             subprocess.run(["ip", "link", "add", *link.split()], check=True)
+
+    def await_mirror(self) -> None:
+        """What the other host told is written down: it is a moment after it was heard."""
+
+        def written() -> bool:
+            with closing(sqlite3.connect(f"file:{self.state / FILE}?mode=ro", uri=True)) as connection:
+                known = {key for (key,) in connection.execute("SELECT key FROM known")}
+            return keys_of_others() <= known
+
+        until(written, "the mirror of what the other host told")
 
     def litter_rows(self, tunnel: str, bridge: str, own_end: str) -> None:
         """What was there of a remote endpoint and a pool that are no more, by the links of an overlay."""
