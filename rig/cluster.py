@@ -85,6 +85,7 @@ class Cluster:
         made = versions or tuple(itertools.islice(itertools.cycle(reversed(chosen())), 3))
         hosts = [Host(self.underlay, label) for label, _ in zip(LABELS, made, strict=False)]
         engines = at_once(lambda pair: Engine(*pair, live_restore=live_restore), list(zip(hosts, made, strict=True)))
+        self._runs: tuple[int, ...] = ()
         self.nodes = tuple(
             Node(host, engine, self.plugin_on(host)) for host, engine in zip(hosts, engines, strict=True)
         )
@@ -115,21 +116,39 @@ class Cluster:
             self.etcd.start()
         self.each(_start)
 
+    def begin(self) -> None:
+        """`start`, and remember what runs, for `reset`."""
+        self.start()
+        self._runs = self._running()
+
     def each(self, act: Callable[[Node], object]) -> None:
         """Do it on all hosts at once; the first error of any is raised when all have ended."""
         at_once(act, self.nodes)
 
     def reset(self) -> None:
-        """As new: no containers, no networks, no state of any plugin, no keys in etcd. The plugins are stopped."""
+        """
+        As new: no containers, no networks. If a plugin or etcd is not the one that began, none remembers anything.
+
+        Then the plugins are stopped.
+        """
         self.heal()
-        self.etcd.thaw() if self.etcd.running else self.etcd.start()
+        if self.etcd.running:
+            self.etcd.thaw()
+        self.each(_clear)
+        if self._runs == self._running():
+            return
+        if not self.etcd.running:
+            self.etcd.start()
         self.each(self._forget)
         self.etcd.ctl("del", "", "--prefix")
 
+    def _running(self) -> tuple[int, ...]:
+        """The processes that hold what hosts remember of each other."""
+        plugins = tuple(node.plugin.pid if node.plugin.running else 0 for node in self.nodes)
+        return (self.etcd.process.pid if self.etcd.process and self.etcd.running else 0, *plugins)
+
     def _forget(self, node: Node) -> None:
         """With a plugin of the cluster's own: a story may have put another there."""
-        _start(node)
-        node.engine.clear()
         node.plugin.stop()
         node.host.forget_plugin()
         node.plugin = self.plugin_on(node.host)
@@ -181,6 +200,12 @@ def _start(node: Node) -> None:
         node.plugin.start()
     if not node.engine.running:
         node.engine.start()
+
+
+def _clear(node: Node) -> None:
+    """A plugin must run for Docker to remove its networks."""
+    _start(node)
+    node.engine.clear()
 
 
 def _end(node: Node) -> None:

@@ -110,15 +110,15 @@ class ClusterChaos:
         self.cluster.start()
 
     def _operation(self, node: Node, container: str) -> Deed:
-        network = self._random.choice([*_NETWORKS, _SHARED])
+        network, here = self._random.choice([*_NETWORKS, _SHARED]), self._random.choice(list(_NETWORKS))
         lines: Sequence[tuple[int, list[str]]] = (
             (10, [*_run(container, network)]),
             (4, ["rm", "-f", container]),
             (3, ["network", "connect", network, container]),
             (2, ["network", "disconnect", network, container]),
             (1, ["restart", "-t", "0", container]),
-            (1, ["network", "rm", network]),
-            (2, ["network", "create", *_OVERLAY, *_NETWORKS.get(network, _SHARED_OPTIONS), network]),
+            (1, ["network", "rm", here]),
+            (2, ["network", "create", *_OVERLAY, *_NETWORKS[here], here]),
             (1, ["mdnp", "network", "create", _SHARED, *_SHARED_OPTIONS]),
             (1, ["mdnp", "network", "rm", _SHARED]),
         )
@@ -197,16 +197,32 @@ class ClusterChaos:
         quiets = [Quiet(node.engine, node.plugin) for node in self.cluster]
         tell("# quiet: what is lost is started anew, what Docker forgot is collected")
         at_once(lambda quiet: quiet.calm(), quiets)
-        try:
-            until(lambda: not truth.faults(self.cluster), "", _QUIET_S)
-        except RigError:
-            must(False, "\n".join(truth.faults(self.cluster)))
+        _soon(lambda: [fault for quiet in quiets for fault in _unsettled(quiet)])
+        _soon(lambda: truth.faults(self.cluster))
         at_once(lambda quiet: quiet.check(), quiets)
         silent = truth.silent_pairs(self.cluster)
         must(not silent, f"not answered: {silent}")
         tell("# all hosts agree, and all containers reach each other")
         self.cluster.each(lambda node: node.plugin.attempt("network", "rm", _SHARED))
         at_once(lambda quiet: quiet.remove_all(), quiets)
+        _soon(lambda: truth.left(self.cluster))
+
+
+def _unsettled(quiet: Quiet) -> list[str]:
+    """What a host says of the cluster that should not be so in quiet."""
+    view = quiet.status()["cluster"]
+    said = [view["trouble"], *view["waiting"], *map(str, view["remarks"])]
+    if view["pending"]:
+        said.append(f"{view['pending']} rows are not told")
+    return [f"{view['host']['name']}: {one}" for one in said if one]
+
+
+def _soon(faults: Callable[[], list[str]]) -> None:
+    """Wait until there is no fault. Untrue names those that stay."""
+    try:
+        until(lambda: not faults(), "", _QUIET_S)
+    except RigError:
+        must(False, "\n".join(faults()))
 
 
 def _create_networks(node: Node) -> None:

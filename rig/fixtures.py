@@ -79,7 +79,7 @@ def engines() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(engines: Cluster) -> Iterator[Cluster]:
     """The hosts as one cluster. Afterwards all is as new, whatever the test left."""
-    engines.start()
+    engines.begin()
     yield engines
     engines.reset()
 

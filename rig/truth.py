@@ -15,6 +15,9 @@ from rig.command import run
 KEYS = "/mdnp/v1"
 _HOST = "host"
 _FLOOD = "00:00:00:00:00:00"
+_OF_NETWORKS = ("segments", "vnis", "members", "endpoints", "blocks")
+_LINKS = ("mdb-", "mdv-", "mdp-", "mdx-", "mdh-", "mdi-")
+_TABLE = "1835298416"
 # Asks all at once, and prints those that do not answer.
 _PING_ALL = 'for to in "$@"; do (busybox ping -c 1 -W 2 "$to" >/dev/null 2>&1 || echo "$to") & done; wait'
 
@@ -68,6 +71,14 @@ def held_twice(cluster: Cluster) -> list[str]:
     return [f"{address} is held {times} times" for address, times in Counter(listed).items() if times > 1]
 
 
+def left(cluster: Cluster) -> list[str]:
+    """What there still is of overlay networks, a line each; nothing once the last one was removed."""
+    return [
+        *(f"{folder}/{key} in etcd" for folder in _OF_NETWORKS for key in entries(cluster, folder)),
+        *(line for lines in at_once(_left_on, cluster.nodes) for line in lines),
+    ]
+
+
 def silent_pairs(cluster: Cluster) -> list[str]:
     """Who of a network's containers does not answer whom of the others, on whatever hosts."""
     seats = [seat for some in at_once(_seats, cluster.nodes) for seat in some]
@@ -83,6 +94,14 @@ def silent(sandbox: str, addresses: Iterable[str]) -> set[str]:
     """Those of the addresses that do not answer a ping from a container's namespace, all asked at once."""
     command = ["nsenter", f"--net={sandbox}", "--", "sh", "-c", _PING_ALL, "ping", *addresses]
     return set(run(command).out.split())
+
+
+def _left_on(node: Node) -> list[str]:
+    links = [row["ifname"] for row in _shown(node, "ip", "link", "show") if row["ifname"].startswith(_LINKS)]
+    rules = [line for line in node.host.run(["ip", "rule"]).out.splitlines() if _TABLE in line]
+    rules += [line for line in node.host.run(["ip", "-6", "rule"]).out.splitlines() if _TABLE in line]
+    tables = [line for line in node.host.run(["nft", "list", "tables"]).out.splitlines() if "mdnp" in line]
+    return [f"{node.label}: {one}" for one in (*links, *rules, *tables)]
 
 
 def _listed(node: Node) -> list[str]:

@@ -46,7 +46,7 @@ class Blue:
 
 @pytest.fixture(scope="module")
 def blue(engines: Cluster) -> Iterator[Blue]:
-    engines.start()
+    engines.begin()
     fleet = Fleet(engines)
     fleet.network("blue")
     fleet.network("green", "--subnet=10.60.0.0/24")

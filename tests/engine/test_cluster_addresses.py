@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,11 @@ networks:
 
 
 @pytest.fixture
-def fleet(cluster: Cluster) -> Fleet:
-    return Fleet(cluster)
+def fleet(cluster: Cluster) -> Iterator[Fleet]:
+    """Afterwards, with the containers and the networks gone, nothing is left of them on any host or in etcd."""
+    yield Fleet(cluster)
+    cluster.each(lambda node: node.engine.clear())
+    soon(lambda: not truth.left(cluster), lambda: "\n".join(truth.left(cluster)))
 
 
 def _must_be_true(fleet: Fleet) -> None:
