@@ -37,8 +37,8 @@ class Demo:
     def refused(self, line: str) -> str:
         return self._show(f"docker {line}", self._engine.attempt(*shlex.split(line)), well=False)
 
-    def mdnp(self, line: str) -> str:
-        return self._show(f"mdnp {line}", self._plugin.attempt(*shlex.split(line)))
+    def mdnp(self, line: str, *, well: bool = True) -> str:
+        return self._show(f"mdnp {line}", self._plugin.attempt(*shlex.split(line)), well)
 
     def host(self, line: str) -> str:
         return self._show(line, self._plugin.host.run(shlex.split(line), check=False))

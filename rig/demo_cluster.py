@@ -131,8 +131,11 @@ def _move(scene: Scene) -> None:
     scene.tell("An address is given once in the cluster, and hosts must agree on what they share")
     said = scene.a.refused(f"run --rm --net=blue --ip=10.50.77.7 {IMAGE} true")
     scene.a.expect("10.50.77.7" in said, "the address is named")
-    said = scene.a.refused(_CREATE.replace("blue", "-o mdnp.multicast=off second"))
-    scene.a.expect("multicast" in said, "the difference is named")
+    green = _CREATE.replace("10.50", "10.70").replace("blue", "green")
+    scene.a.docker(green)
+    said = scene.b.refused(green.replace("green", "-o mdnp.multicast=off green"))
+    scene.b.expect("multicast" in said, "the difference is named")
+    scene.a.docker("network rm green")
 
 
 def _by_one_command(scene: Scene) -> None:
@@ -152,7 +155,7 @@ def _without_etcd(scene: Scene) -> None:
     scene.soon(1, "status", "no etcd is of use")
     scene.pings(scene.a, "web", "10.50.77.7")
     scene.b.docker(f"run -d --name new --net=blue {_SLEEP}")
-    scene.b.mdnp("status")
+    scene.b.mdnp("status", well=False)
 
     scene.tell("What only all can agree on has to wait, and says so")
     said = scene.b.refused(_CREATE.replace("10.50", "10.70").replace("blue", "green"))

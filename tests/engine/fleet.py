@@ -89,6 +89,25 @@ class Fleet:
 
         soon(all_answer, lambda: f"all to reach each other; not answered: {silence}")
 
+    def joined(self, count: int = 3) -> None:
+        """All are in the cluster, soon, and know each other alive."""
+        soon(
+            lambda: all(self._stands(number) == (True, "", count) for number in range(count)),
+            lambda: f"all to join: {[self._stands(number) for number in range(count)]}",
+        )
+
+    def misses_etcd(self, number: int) -> bool:
+        """Whether a host says so; it says why, and to people too."""
+        connected, trouble, _ = self._stands(number)
+        return not connected and bool(trouble) and trouble in self[number].plugin.cli("status", check=False)
+
+    def all_miss_etcd(self) -> None:
+        soon(lambda: all(map(self.misses_etcd, range(3))), "status to say that etcd is away")
+
+    def _stands(self, number: int) -> tuple[bool, str, int]:
+        view = self[number].status()["cluster"]
+        return view["connected"], view["trouble"], view["hosts"]["alive"]
+
     def mdnp(self, number: int, *words: str) -> Any:
         """What a command says as --json."""
         return json.loads(self[number].plugin.cli(*words, "--json", check=False))

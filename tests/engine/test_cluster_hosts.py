@@ -36,7 +36,7 @@ def _knows(fleet: Fleet, number: int, box: Box) -> bool:
 
 def test_the_hosts_of_a_cluster_are_listed_with_their_addresses_and_their_health(fleet: Fleet) -> None:
     fleet.network()
-    soon(lambda: len(fleet.mdnp(0, "host", "ls")) == 3, "three hosts")
+    fleet.joined()
 
     listed = {one["name"]: one for one in fleet.mdnp(0, "host", "ls")}
     assert {name: one["vtep"] for name, one in listed.items()} == {
@@ -78,7 +78,7 @@ def test_what_a_removed_host_held_is_anybody_s_and_if_it_returns_it_stands_back(
     soon(lambda: not _knows(fleet, 1, a1), "the dead to be withdrawn", _WITHDRAWN_S)
 
     said = fleet[1].refused("run", "-d", "--name=b2", "--net=blue", f"--ip={own.station.ip4}", IMAGE, "true")
-    assert "mdnp host remove a" in said
+    assert "mdnp host remove" in said
     fleet[1].docker("rm", "-f", "b2")
 
     fleet[1].plugin.cli("host", "remove", "a", "--yes")

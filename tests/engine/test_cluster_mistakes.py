@@ -47,7 +47,7 @@ def test_a_daemon_starts_without_its_etcd_and_joins_when_that_comes(fleet: Fleet
     assert fleet.cluster.etcd.url.removeprefix("http://") in said
 
     fleet.cluster.etcd.start()
-    soon(lambda: len(fleet.mdnp(0, "host", "ls")) == 3, "the hosts to find each other")
+    fleet.joined()
     fleet.network()
     fleet.reach(fleet.boxes("a1", "b1", "c1"))
 
@@ -103,7 +103,7 @@ def test_an_etcd_with_tls_takes_hosts_with_certificates_and_no_others(
         _instead(fleet, number, etcd=guarded.url, env=_keys(guarded))
     fleet.cluster.start()
 
-    soon(lambda: len(fleet.mdnp(0, "host", "ls")) == 3, "the hosts to find each other")
+    fleet.joined()
     fleet.network()
     fleet.reach(fleet.boxes("a1", "b1"))
 

@@ -99,6 +99,8 @@ def _all() -> Iterator[Point]:
     yield Point("socket.answer", "an answer is about to be written", (Kind.FAIL, Kind.KILL))
     yield Point("socket.answer.done", "an answer has been written", (Kind.KILL,))
     yield from _both("store.commit", "writing promises to disk")
+    yield from _both("cluster.snapshot", "reading in a call what stands in etcd")
+    yield from _both("cluster.commit", "agreeing in a call on something in etcd")
     yield from _both("store.read", "reading from disk what memory does not keep")
     yield from _both("kernel.listen", "subscribing to the kernel's notices")
     yield from _both("kernel.observe", "reading what of ours is in the kernel")

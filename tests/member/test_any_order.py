@@ -12,9 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mdnp.cluster import Entry
 from mdnp.member import About
-from mdnp.member.records import BLOCKS, BlockRow, decode, host_of
+from mdnp.member.records import BLOCKS, decode, host_of
+from mdnp.member.rows import BlockRow
 from mdnp.model.errors import MdnpError
 from mdnp.model.host import HostID
+from mdnp.model.identity import NetworkID
 from mdnp.model.segment import Block
 from tests.member.hours import Hours
 from tests.member.lab import LEASE_S, Lab, Machine, Wanted, quiet
@@ -52,7 +54,7 @@ class Members(RuleBasedStateMachine):
         if hasattr(self, "lab"):
             try:
                 self.do(self.settle())
-                self.check_settled()
+                self.do(self.check_settled())
             finally:
                 self.do(self.lab.close())
         self.runner.close()
@@ -62,13 +64,13 @@ class Members(RuleBasedStateMachine):
     @rule(number=hosts, wanted=segments)
     def create_network(self, number: int, wanted: Wanted) -> None:
         machine = self.lab.machines[number]
-        if machine.runs and wanted.segment not in machine.notebook.networks:
+        if machine.runs and NetworkID(wanted.segment) not in machine.notebook.networks:
             self.attempt(machine.network(wanted))
 
     @rule(number=hosts, wanted=segments)
     def remove_network(self, number: int, wanted: Wanted) -> None:
         machine = self.lab.machines[number]
-        if machine.runs and wanted.segment in machine.notebook.networks:
+        if machine.runs and NetworkID(wanted.segment) in machine.notebook.networks:
             self.do(machine.remove_network(wanted.segment))
 
     @rule(number=hosts, wanted=segments, count=st.integers(1, 4))
@@ -76,7 +78,7 @@ class Members(RuleBasedStateMachine):
         machine = self.lab.machines[number]
         pool = ip_network(wanted.subnets[0])
         for _ in range(count):
-            if machine.runs and wanted.segment in machine.notebook.networks:
+            if machine.runs and NetworkID(wanted.segment) in machine.notebook.networks:
                 if machine.addresses.next(pool) is None:
                     self.attempt(machine.member.claim_block(pool, pool))
                 if machine.addresses.next(pool) is not None:
@@ -88,7 +90,7 @@ class Members(RuleBasedStateMachine):
         pool = ip_network(wanted.subnets[0])
         place = pool, pool[index]
         free = place not in machine.addresses.held and place not in machine.addresses.kept
-        if machine.runs and wanted.segment in machine.notebook.networks and free:
+        if machine.runs and NetworkID(wanted.segment) in machine.notebook.networks and free:
             self.attempt(machine.attach(wanted.segment, at=str(pool[index])))
 
     @rule(number=hosts, index=st.integers(0, 9))
@@ -102,7 +104,7 @@ class Members(RuleBasedStateMachine):
     def claim_block(self, number: int, wanted: Wanted) -> None:
         machine = self.lab.machines[number]
         pool = ip_network(wanted.subnets[-1])
-        if machine.runs and wanted.segment in machine.notebook.networks:
+        if machine.runs and NetworkID(wanted.segment) in machine.notebook.networks:
             self.attempt(machine.member.claim_block(pool, pool))
 
     @rule(number=hosts, index=st.integers(0, 9))
@@ -157,8 +159,12 @@ class Members(RuleBasedStateMachine):
 
     def all_know_each_other(self) -> bool:
         """Hosts wait for those that they know: a host that nobody heard of before the loss has no protection."""
-        everybody = {one.id for one in self.lab.machines}
-        return all(everybody <= one.known | {one.id} for one in self.lab.machines)
+
+        async def story() -> bool:
+            everybody = {one.id for one in self.lab.machines}
+            return all(everybody <= one.known | {one.id} for one in self.lab.machines)
+
+        return bool(self.do(story()))
 
     @precondition(lambda self: self.all_know_each_other())
     @rule(index=st.integers(0, 3), restore=st.booleans(), grown=st.sampled_from([0, 0, 1000]))
@@ -181,7 +187,7 @@ class Members(RuleBasedStateMachine):
     @rule()
     def settle_all(self) -> None:
         self.do(self.settle())
-        self.check_settled()
+        self.do(self.check_settled())
 
     @rule(number=hosts)
     def die(self, number: int) -> None:
@@ -235,7 +241,7 @@ class Members(RuleBasedStateMachine):
         """All but those that were removed and do not know it yet: theirs may be others' by now."""
         return [one for one in getattr(self, "lab", Lab()).machines if one.id not in self.removed]
 
-    def check_settled(self) -> None:
+    async def check_settled(self) -> None:
         for machine in self.lab.machines:
             others = [one for one in self.lab.machines if one is not machine]
             assert machine.trouble == ""
@@ -292,4 +298,4 @@ class Members(RuleBasedStateMachine):
 
 
 TestMembers = Members.TestCase
-TestMembers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMembers.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

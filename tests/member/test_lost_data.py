@@ -65,17 +65,44 @@ async def test_a_copy_from_before_that_has_grown_past_us_is_found_out() -> None:
         await two.detach(next(iter(two.notebook.endpoints.values())))
         await one.attach()
         await quiet()
-        for host in hosts.machines:
-            host.line.cut = True
         before = [one.seen for one in hosts.machines]
+        for host in hosts.machines:
+            await host.stop()
         hosts.cluster.lose({key: entry for key, entry in backup.items() if "/alive/" not in key})
         hosts.cluster.revision += 1000
+        for host in hosts.machines:
+            await host.start()
+        await quiet(10)
+
+        await everything_is_as_before_but_for_news(hosts, before)
+        assert {one.member.standing().epoch for one in hosts.machines} == {2}
+
+
+@in_hours
+async def test_a_copy_from_before_in_which_other_things_happened_since_is_found_out() -> None:
+    """It has come to the very revision that we had followed to, and no key in it is older than we saw it."""
+    async with blue(2) as hosts:
+        one, two = hosts.machines
+        backup, revision = dict(hosts.cluster.entries), hosts.cluster.revision
+        await one.attach()
+        await two.attach()
+        await quiet()
+        followed = hosts.cluster.revision
+        for host in hosts.machines:
+            host.line.cut = True
+        before, keys = [one.seen for one in hosts.machines], hosts.cluster.keys()
         await quiet(5)
+        hosts.cluster.lose(backup)
+        while hosts.cluster.revision < followed:
+            await hosts.cluster.commit([], [Put("others", b"")])
+        assert hosts.cluster.revision == followed > revision
         for host in hosts.machines:
             host.line.cut = False
         await quiet(10)
 
         await everything_is_as_before_but_for_news(hosts, before)
+        assert {*hosts.cluster.keys()} == {*keys, "others"}
+        assert {one.member.standing().epoch for one in hosts.machines} == {2}
 
 
 async def everything_is_as_before_but_for_news(hosts: Lab, before: list[list[str]]) -> None:
@@ -304,3 +331,44 @@ async def test_another_vni_for_our_segment_is_reported_and_not_taken() -> None:
 
 def _vni(machine: Machine) -> int:
     return next(one.vni for one in machine.notebook.networks.values() if str(one.id) == POOL)
+
+
+@in_hours
+async def test_what_is_kept_for_a_host_that_is_cut_off_stays_kept() -> None:
+    async with blue(2) as hosts:
+        one, two = hosts.machines
+        theirs = next(iter(two.notebook.blocks.values())).network
+        await one.attach(at=str(theirs[77]))
+        await quiet()
+        kept = dict(two.addresses.kept)
+        one.line.cut = True
+        hosts.cluster.lose()
+        await quiet(100)
+
+        assert two.addresses.kept == kept != {}
+        (key,) = hosts.cluster.keys(f"blocks/10.50.0.0_16/{theirs.network_address}")
+        assert one.id.encode() in hosts.cluster.entries[f"/mdnp/v1/{key}"].value
+
+
+@in_hours
+async def test_epochs_that_two_groups_of_hosts_began_apart_are_told_apart() -> None:
+    """Data is lost twice, and each time other hosts are first: they begin epochs of the same number."""
+    async with blue(4) as hosts:
+        one, two, three, four = hosts.machines
+        before = [host.seen for host in hosts.machines]
+        for host in (two, four):
+            host.line.cut = True
+        hosts.cluster.lose()
+        await quiet(5)
+        for host in hosts.machines:
+            host.line.cut = host in (one, three)
+        hosts.cluster.lose()
+        await quiet(5)
+        for host in (one, three):
+            host.line.cut = False
+        await quiet(20)
+
+        assert [host.seen for host in hosts.machines] == before
+        assert [host.trouble for host in hosts.machines] == [""] * 4
+        assert [host.member.standing().waiting for host in hosts.machines] == [()] * 4
+        assert {host.member.standing().epoch for host in hosts.machines} == {3}

@@ -118,7 +118,8 @@ class FakeCluster:
         self.revision = max((one.revision for one in (restored or {}).values()), default=1)
         self.entries = dict(restored or {})
         self.leases.clear()
-        self.compact()
+        self._history = [one for one in self._history if one.revision <= self.revision]
+        self._compacted = min(self._compacted, self.revision)
         self.break_watches()
 
     def go(self) -> None:

@@ -39,7 +39,7 @@ FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 #   containers or virtual machines, Docker's above all, and closed to ours.
 # - A reply has `established`; what came through a published port has `dnat`, whoever published it.
 # - mdh-*: the host's own ends in segments. They are among the bridges, and the host routes nothing that comes by them.
-#   Who asks for a published port on the host itself comes by one with the end's address: the answer to another one
+#   Who asks for a published port on the host itself goes out by one with the end's address: the answer to another one
 #   would come back by the bridge, where br_netfilter sees a second connection and gives it a port of its own.
 # - hosts4, hosts6: between a bridge and itself, the own addresses of hosts in a segment without ICC; with br_netfilter
 #   their frames come this way.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mdnp.cluster import ClusterUnavailable, LeaseGone, Put, Unchanged
@@ -18,14 +18,14 @@ from mdnp.member.records import (
     REMOVED,
     SEGMENTS,
     VNIS,
-    AliveRow,
     alive_key,
     decoded,
     host_of,
     removed_key,
     value,
 )
-from mdnp.member.seat import Council, Lapsed, Seat
+from mdnp.member.rows import AliveRow
+from mdnp.member.seat import Council, Doubted, Lapsed, Seat
 from mdnp.member.teller import Teller
 from mdnp.member.vigil import Vigil
 from mdnp.model.errors import MdnpError
@@ -113,6 +113,8 @@ class Attendance:
                 self._lose_seat(str(refused))
                 await self._make_room()
             except MdnpError as error:
+                if isinstance(error, Doubted):
+                    self._follower.doubt()
                 self._lose_seat(str(error))
             pause = _FIRST_PAUSE_S if _now() - began > _LONGEST_PAUSE_S else min(2 * pause, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause)
@@ -182,6 +184,7 @@ class Attendance:
             )
         self._check_vtep(me)
         if self._last and entry and entry.revision == self._last.alive and await self._is_kept(self._last.lease):
+            self._last = replace(self._last, epoch=self._follower.epoch_revision)
             self._council.take(self._last)
             return
         now = AliveRow(me.id, self._session, me.vtep, me.name, self._local.machine, self._clock())
@@ -193,8 +196,7 @@ class Attendance:
         ]
         alive = await self._council.cluster.commit(conditions, [Put(alive_key(me.id), value(now), lease)])
         if alive is None:
-            self._follower.doubt()
-            raise Lapsed("our place in the cluster changed while we took it")
+            raise Doubted("our place in the cluster changed while we took it")
         log.info("in the cluster as host %s, VTEP %s; %d hosts are known", me.id, me.vtep, len(view.hosts))
         self._last = Seat(lease, alive, self._follower.epoch_revision)
         self._council.take(self._last)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from ipaddress import ip_network
 
-from mdnp.member.records import BlockRow, Claim
+from mdnp.member.rows import BlockRow, Claim
 from mdnp.model.errors import Exhausted
 from mdnp.model.host import HostID
 from mdnp.model.network import IPAddress, IPNetwork

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from mdnp.cluster import Change, Delete, Put, Unchanged
 from mdnp.member import About, Allocations, Foreign, blocks
 from mdnp.member.blocks import NOBODY
-from mdnp.member.records import BlockRow, Claim, block_key, blocks_prefix, value
+from mdnp.member.records import block_key, blocks_prefix, value
+from mdnp.member.rows import BlockRow, Claim
 from mdnp.member.seat import Council, within_limit
 from mdnp.model.errors import Conflict
 from mdnp.model.host import HostID

@@ -7,7 +7,7 @@ epoch. Who sees that first begins another epoch, and for that each host tells ag
 
 from dataclasses import dataclass
 
-from mdnp.member.records import EpochRow
+from mdnp.member.rows import EpochRow
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,12 @@ class Past:
 
     number: int = 0
     cluster: int = 0
+    drawn: str = ""
     revision: int = 0
 
     @property
     def epoch(self) -> EpochRow:
-        return EpochRow(self.number, self.cluster)
+        return EpochRow(self.number, self.cluster, self.drawn)
 
 
 def goes_on(found: EpochRow, past: Past, cluster: int, revision: int, *, went_back: bool) -> bool:
@@ -35,5 +36,5 @@ def goes_on(found: EpochRow, past: Past, cluster: int, revision: int, *, went_ba
     return found == past.epoch and revision >= past.revision and not went_back
 
 
-def next_epoch(found: EpochRow | None, past: Past, cluster: int) -> EpochRow:
-    return EpochRow(max(found.number if found else 0, past.number) + 1, cluster)
+def next_epoch(found: EpochRow | None, past: Past, cluster: int, drawn: str) -> EpochRow:
+    return EpochRow(max(found.number if found else 0, past.number) + 1, cluster, drawn)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,23 +11,8 @@ import msgspec
 from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
 from mdnp.member import About, News
 from mdnp.member.epochs import Past, goes_on, next_epoch
-from mdnp.member.records import (
-    EPOCH,
-    FORMAT,
-    ROOT,
-    VERSION,
-    AliveRow,
-    EpochRow,
-    FormatRow,
-    NetworkRow,
-    RemovedRow,
-    SegmentRow,
-    VniRow,
-    decoded,
-    removed_key,
-    value,
-    vni_key,
-)
+from mdnp.member.records import EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
+from mdnp.member.rows import AliveRow, EpochRow, FormatRow, NetworkRow, RemovedRow, SegmentRow, VniRow
 from mdnp.member.seat import Council, Lapsed
 from mdnp.member.view import View
 from mdnp.member.vigil import Vigil
@@ -58,23 +43,28 @@ class Memory(Store, Mirror, Protocol):
 
 
 class Follower:
-    """`changed` is told what of the outlook changed; `clock` gives seconds since the epoch."""
+    """`changed` is told what of the outlook changed; `clock` gives seconds since 1970; `draw` gives random names."""
 
     def __init__(
         self,
         council: Council,
         memory: Memory,
         vigil: Vigil,
+        *,
         changed: Callable[[News], None],
         clock: Callable[[], float],
+        draw: Callable[[], str],
     ) -> None:
         self._council = council
         self._memory = memory
         self._vigil = vigil
         self._changed = changed
         self._clock = clock
+        self._draw = draw
         self._past = Past()
         self._follows = False  # the view is what stood in etcd at its revision
+        self._last: Event | None = None  # that wrote a key, of those that the watch told: other data has not got it
+        self._is_other = False  # etcd has another past than the one that we followed
         self._epoch = Entry(b"", 0)
         self._unwritten: dict[str, Entry | None] = {}
         self._dirty = asyncio.Event()
@@ -126,9 +116,7 @@ class Follower:
             self._follows = False
             raise Lapsed(str(error)) from error
         finally:
-            # A connection that nobody reads any more.
-            if isinstance(watch, AsyncGenerator):
-                await watch.aclose()
+            await _end(watch)
 
     def doubt(self) -> None:
         """Somebody wrote what we did not see: look at everything again."""
@@ -171,7 +159,7 @@ class Follower:
                 self._unwritten = {
                     key: entry for key, entry in self._unwritten.items() if some.get(key, 0) is not entry
                 }
-            past = Past(self._past.number, self._past.cluster, self._council.revision)
+            past = replace(self._past, revision=self._council.revision)
             await self._memory.commit(Fact(_FACT, msgspec.json.encode(past).decode()))
         except StoreUnavailable as error:
             log.warning("what other hosts told will be written down later: %s", error)
@@ -181,7 +169,25 @@ class Follower:
         found = await self._council.cluster.snapshot(EPOCH)
         entry = found.entries.get(EPOCH)
         same = found.cluster == self._past.cluster and found.revision >= self._council.revision
-        return same and entry == self._epoch
+        return same and entry == self._epoch and await self._has_the_past()
+
+    async def _has_the_past(self) -> bool:
+        """
+        Whether what we heard last is where it was in etcd's history. After a restore other events may have come up to
+        the revision that we had followed to.
+        """
+        last = self._last
+        if last is None or last.entry is None:
+            return False
+        watch = self._council.cluster.watch(ROOT, last.entry.revision - 1)
+        try:
+            first = await anext(watch)
+        except Compacted:
+            return False
+        finally:
+            await _end(watch)
+        self._is_other = last not in first.events
+        return not self._is_other
 
     async def _take_snapshot(self) -> bool:
         """False: something had to be put right first, look again."""
@@ -194,10 +200,12 @@ class Follower:
             return False
         if self._past.number and epoch != self._past.epoch:
             await self._restore(snapshot.entries)
-            self._past = Past(epoch.number, epoch.cluster)
+            self._past = Past(epoch.number, epoch.cluster, epoch.drawn)
+            self._is_other = False
             return False
-        self._past = Past(epoch.number, epoch.cluster, snapshot.revision)
+        self._past = Past(epoch.number, epoch.cluster, epoch.drawn, snapshot.revision)
         self._epoch = snapshot.entries[EPOCH]
+        self._last = None
         news = self._council.view.replace(snapshot.entries, epoch.number)
         self._council.follow(snapshot.revision)
         self._dirty.set()
@@ -209,12 +217,12 @@ class Follower:
         # Revisions are of one epoch's data.
         same = view.epoch == past.number
         seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
-        went_back = same and view.went_back(snapshot.entries)
+        went_back = same and (self._is_other or view.went_back(snapshot.entries, seen.revision))
         return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
         """The first one wins, and then it is everybody's."""
-        epoch = next_epoch(found, self._past, snapshot.cluster)
+        epoch = next_epoch(found, self._past, snapshot.cluster, self._draw())
         if self._past.number:
             log.critical("etcd's data was lost or restored: epoch %d begins, and each host tells anew", epoch.number)
         before = [Unchanged(key, _revision(snapshot.entries, key)) for key in (EPOCH, FORMAT)]
@@ -242,6 +250,7 @@ class Follower:
             self._follows = False
             raise Lapsed("the epoch changed")
         news = self._council.view.feed(batch.events)
+        self._last = next((one for one in reversed(batch.events) if one.entry), self._last)
         self._council.follow(batch.revision)
         if batch.events:
             self._dirty.set()
@@ -279,6 +288,12 @@ def _check_format(snapshot: Snapshot) -> None:
             f"wrong cluster data version: etcd has version {version} of mdnp's data, and this mdnp knows {VERSION}:"
             " install the version of the other hosts. Nothing was changed"
         )
+
+
+async def _end(watch: AsyncIterator[Batch]) -> None:
+    """A connection that nobody reads any more."""
+    if isinstance(watch, AsyncGenerator):
+        await watch.aclose()
 
 
 def _known(key: str, entry: Entry | None) -> Change:

@@ -1,23 +1,38 @@
 """
-The rows in etcd: keys, and values as small JSON. Pure.
+Rows as they stand in etcd: keys, and values as small JSON. Pure.
 
 All stand under `ROOT`. In a key a network has `_` for its `/`, and a segment keeps the comma between its subnets. What
 cannot be read is `Undecodable`, with the reason: one bad row is reported, and hurts nothing else.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
 
 from mdnp.member import DeclaredNetwork
+from mdnp.member.rows import (
+    AliveRow,
+    BlockRow,
+    Claim,
+    DoneRow,
+    EndpointRow,
+    EpochRow,
+    FormatRow,
+    HostRow,
+    MemberRow,
+    NetworkRow,
+    RemovedRow,
+    Row,
+    SegmentRow,
+    VniRow,
+)
 from mdnp.model.errors import MdnpError
 from mdnp.model.host import HostID
-from mdnp.model.mac import MAC, parse_mac
+from mdnp.model.mac import parse_mac
 from mdnp.model.network import IPAddress, IPNetwork
-from mdnp.model.segment import RemoteID, Segment, SegmentID, segment_id
+from mdnp.model.segment import Segment, SegmentID, segment_id
 
 ROOT = "/mdnp/v1/"
 VERSION = 1
@@ -30,137 +45,6 @@ HOST_ENDPOINT = "host"
 class Undecodable(MdnpError):
     """A row that is not as this version writes it: a later version's, or a hand's work."""
 
-
-@dataclass(frozen=True)
-class FormatRow:
-    version: int
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """Another number, or another id of the etcd cluster: data was lost or restored."""
-
-    number: int
-    cluster: int
-
-
-@dataclass(frozen=True)
-class HostRow:
-    """`epoch` is the one for which the host has told everything; it is written last."""
-
-    host: HostID
-    name: str
-    vtep: IPAddress
-    epoch: int
-
-
-@dataclass(frozen=True)
-class AliveRow:
-    """
-    On the host's lease. `session` is drawn at each start of its daemon, `machine` differs between machines that have
-    one identity by mistake, `clock` are the seconds since the epoch when it was written.
-    """
-
-    host: HostID
-    session: str
-    vtep: IPAddress
-    name: str
-    machine: str
-    clock: float
-
-
-@dataclass(frozen=True)
-class RemovedRow:
-    """The tombstone of a host."""
-
-    host: HostID
-
-
-@dataclass(frozen=True)
-class SegmentRow:
-    segment: Segment
-
-
-@dataclass(frozen=True)
-class VniRow:
-    """So that a VNI has one segment."""
-
-    vni: int
-    segment: SegmentID
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """The host has a network of the segment."""
-
-    segment: SegmentID
-    host: HostID
-
-
-@dataclass(frozen=True)
-class EndpointRow:
-    """`given` says that the MAC was the user's."""
-
-    segment: SegmentID
-    host: HostID
-    endpoint: str
-    mac: MAC
-    addresses: tuple[IPAddress, ...]
-    generation: int = 0
-    given: bool = False
-
-    @property
-    def id(self) -> RemoteID:
-        return RemoteID(f"{_flat(self.segment)}/{self.host}/{self.endpoint}")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An address of a block that `host` asked for; `agreed` says that whoever hands out from the block keeps it so."""
-
-    host: HostID
-    agreed: bool
-
-
-@dataclass(frozen=True)
-class BlockRow:
-    """`owner` hands out from it; empty: nobody, and it is there for its claims. `generation` counts the owners."""
-
-    pool: IPNetwork
-    network: IPNetwork
-    owner: HostID
-    generation: int = 0
-    claims: Mapping[IPAddress, Claim] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NetworkRow:
-    network: DeclaredNetwork
-
-
-@dataclass(frozen=True)
-class DoneRow:
-    """What a host made of a declared network: nothing to say, or the error."""
-
-    name: str
-    host: HostID
-    error: str
-
-
-Row = (
-    FormatRow
-    | EpochRow
-    | HostRow
-    | AliveRow
-    | RemovedRow
-    | SegmentRow
-    | VniRow
-    | MemberRow
-    | EndpointRow
-    | BlockRow
-    | NetworkRow
-    | DoneRow
-)
 
 FORMAT = f"{ROOT}format"
 EPOCH = f"{ROOT}epoch"

@@ -6,19 +6,8 @@ from collections.abc import Mapping
 from mdnp.cluster import Change, ClusterUnavailable, Delete, Put, Unchanged
 from mdnp.member import DeclaredNetwork, blocks
 from mdnp.member.blocks import NOBODY
-from mdnp.member.records import (
-    BLOCKS,
-    ROOT,
-    BlockRow,
-    NetworkRow,
-    RemovedRow,
-    alive_key,
-    host_key,
-    host_of,
-    key,
-    network_key,
-    value,
-)
+from mdnp.member.records import BLOCKS, ROOT, alive_key, host_key, host_of, key, network_key, value
+from mdnp.member.rows import BlockRow, NetworkRow, RemovedRow
 from mdnp.member.seat import Council
 from mdnp.member.teller import Teller
 from mdnp.model.errors import Conflict, InvalidParameter, NotFound

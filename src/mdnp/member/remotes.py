@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mdnp.member.records import EndpointRow
+from mdnp.member.rows import EndpointRow
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
 from mdnp.model.network import IPAddress

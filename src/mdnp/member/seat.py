@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 from mdnp.cluster import LIMIT_S, Change, Cluster, ClusterUnavailable, Unchanged
 from mdnp.member import About, Remark
-from mdnp.member.records import EPOCH, Row, alive_key, decoded, removed_key
+from mdnp.member.records import EPOCH, alive_key, decoded, removed_key
+from mdnp.member.rows import Row
 from mdnp.member.view import View
 from mdnp.model.host import HostID
 
 
 class Lapsed(ClusterUnavailable):
-    """Our seat is not ours any more, or may not be: look at everything again."""
+    """Our seat is not ours any more, or may not be: take it again."""
+
+
+class Doubted(Lapsed):
+    """Somebody wrote what we did not see: look at everything again."""
 
 
 @dataclass(frozen=True)

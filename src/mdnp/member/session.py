@@ -68,7 +68,7 @@ class Member:
         counted = CountedCluster(cluster)
         council = Council(counted, HostID(await memory.fact(HOST_ID, draw())))
         vigil = Vigil(lease_s)
-        follower = Follower(council, memory, vigil, changed, clock)
+        follower = Follower(council, memory, vigil, changed=changed, clock=clock, draw=draw)
         await follower.load()
         teller = Teller(council, memory)
         known = await memory.fact(VTEP, "")

@@ -9,24 +9,9 @@ from dataclasses import dataclass, replace
 from mdnp.cluster import HEARTBEAT_S, Change, Delete, Put, Unchanged
 from mdnp.member import About, told
 from mdnp.member.claims import Claims
-from mdnp.member.records import (
-    SEGMENTS,
-    VNIS,
-    DoneRow,
-    HostRow,
-    MemberRow,
-    Row,
-    SegmentRow,
-    VniRow,
-    decoded,
-    host_key,
-    key,
-    members_prefix,
-    segment_key,
-    value,
-    vni_key,
-)
-from mdnp.member.seat import Council, Lapsed, within_limit
+from mdnp.member.records import SEGMENTS, VNIS, decoded, host_key, key, members_prefix, segment_key, value, vni_key
+from mdnp.member.rows import DoneRow, HostRow, MemberRow, Row, SegmentRow, VniRow
+from mdnp.member.seat import Council, Doubted, within_limit
 from mdnp.member.segments import check_agreement, check_overlap, choose_vni
 from mdnp.model.errors import Conflict, StoreUnavailable
 from mdnp.model.host import Host
@@ -154,12 +139,12 @@ class Teller:
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         """
-        Rows that only we write; returns when the view has them, or will have them later. Errors: Lapsed when we are not
-        who writes them.
+        Rows that only we write; returns when the view has them, or will have them later. Errors: Doubted when we are
+        not who writes them.
         """
         revision = await self._council.commit([], changes)
         if revision is None:
-            raise Lapsed("another one has our seat, or the epoch changed")
+            raise Doubted("another one has our seat, or the epoch changed")
         with suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT_S):
                 await self._council.reached(revision)
@@ -230,14 +215,16 @@ class Teller:
         view = self._council.view
         if view.unseeded():
             return
-        looked_at = [*view.segments] if afresh else [one for one in self._left if one in view.segments]
+        looked_at = set(view.segments) if afresh else self._left & view.segments.keys()
         self._left.clear()
         for one in looked_at:
-            revision = view.revision_of(segment_key(one))
-            if view.members.get(one) or one in self._joining or await self._council.read(members_prefix(one)):
+            # Before the members are asked for: whoever joins after that finds another revision.
+            segment, revision = view.segments.get(one), view.revision_of(segment_key(one))
+            if segment is None or view.members.get(one) or one in self._joining:
                 continue
-            log.info("segment %s: nobody has a network of it any more", one)
-            await self._remove(view.segments[one], revision)
+            if not await self._council.read(members_prefix(one)):
+                log.info("segment %s: nobody has a network of it any more", one)
+                await self._remove(segment, revision)
 
     async def _remove(self, segment: Segment, revision: int) -> None:
         changes = [Delete(segment_key(segment.id))]

@@ -7,7 +7,8 @@ Nothing is queued: whatever was promised and taken back while etcd was away, the
 from collections.abc import Iterable, Mapping
 
 from mdnp.cluster import Change, Delete, Put
-from mdnp.member.records import HOST_ENDPOINT, DoneRow, EndpointRow, MemberRow, Row, key, value
+from mdnp.member.records import HOST_ENDPOINT, key, value
+from mdnp.member.rows import DoneRow, EndpointRow, MemberRow, Row
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.host import HostID
 from mdnp.model.mac import derived_mac

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from mdnp.cluster import Entry, Event
 from mdnp.member import About, DeclaredNetwork, KnownSegment, News, Remark
-from mdnp.member.records import (
-    ALIVE,
-    REMOVED,
+from mdnp.member.records import ALIVE, REMOVED, Undecodable, decode, host_key, host_of, removed_key
+from mdnp.member.remotes import Contest, Remotes
+from mdnp.member.rows import (
     AliveRow,
     BlockRow,
     DoneRow,
@@ -25,14 +25,8 @@ from mdnp.member.records import (
     RemovedRow,
     Row,
     SegmentRow,
-    Undecodable,
     VniRow,
-    decode,
-    host_key,
-    host_of,
-    removed_key,
 )
-from mdnp.member.remotes import Contest, Remotes
 from mdnp.model.host import HostID
 from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.segment import RemoteEndpoint, RemoteID, Segment, SegmentID
@@ -156,9 +150,12 @@ class View:
         row = self.hosts.get(host) or self.alive.get(host)
         return f"{row.name} ({host})" if row else host
 
-    def went_back(self, entries: Mapping[str, Entry]) -> bool:
-        """Whether a snapshot is of other or older data than what we saw: a key was written earlier than it was."""
-        return any(self._seen(key, entry) > entry.revision for key, entry in entries.items())
+    def went_back(self, entries: Mapping[str, Entry], revision: int) -> bool:
+        """
+        Whether a snapshot is of older data than that which this view followed up to `revision`: a key was written
+        earlier than we saw, or is there although it was gone.
+        """
+        return any(self._is_older(key, entry, revision) for key, entry in entries.items() if not key.startswith(ALIVE))
 
     def replace(self, entries: Mapping[str, Entry], epoch: int) -> News:
         """The whole of what stands in etcd, whose epoch is this one; what of the outlook changed."""
@@ -200,11 +197,12 @@ class View:
             *self._shared_vteps(),
         ]
 
-    def _seen(self, key: str, entry: Entry) -> int:
+    def _is_older(self, key: str, entry: Entry, revision: int) -> bool:
         host = host_of(key)
-        if host in self._aside:
-            return self._aside[host].get(key, entry).revision
-        return self.revision_of(key)
+        if host is not None and host != self.me and (host in self._aside or self.is_unseeded(host)):
+            return False  # what we have of it is of the data before
+        seen = self.revision_of(key)
+        return entry.revision < seen or (seen == 0 and entry.revision <= revision)
 
     def _keep(self, entries: Mapping[str, Entry]) -> None:
         """Set aside what etcd has of hosts that did not tell everything for this epoch."""
