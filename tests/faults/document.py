@@ -20,9 +20,9 @@ the user does once more what failed, and in the end everything is removed.
 
 Faults: **fail** (once: the store cannot write, the kernel refuses a step, etcd cannot be asked, the connection
 breaks), **keep-failing** (from there on until the call has been answered), **kill** (SIGKILL of the daemon, which is
-then started again). Besides, where a verb undoes what it had begun, the daemon is killed at each point of that. From the end of one thing
-to the beginning of the next nothing is touched: of two such points `make test` kills at the second; with FAULTS=all
-in the environment at both.
+then started again). Besides, where a verb undoes what it had begun, the daemon is killed at each point of that. From
+the end of one thing to the beginning of the next nothing is touched: of two such points `make test` kills at the
+second; with FAULTS=all in the environment at both.
 
 What must be true after the fault: what was answered with success is promised, in the kernel and held; `mdnp status`
 is healthy, at once after a kill or a success, else at the next look. Nothing else is promised, but for what a lost
