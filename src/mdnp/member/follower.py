@@ -11,7 +11,7 @@ import msgspec
 from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
 from mdnp.member import About, News
 from mdnp.member.epochs import Past, goes_on, next_epoch
-from mdnp.member.records import EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
+from mdnp.member.records import ALIVE, EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
 from mdnp.member.rows import AliveRow, EpochRow, FormatRow, NetworkRow, RemovedRow, SegmentRow, VniRow
 from mdnp.member.seat import Council, Lapsed
 from mdnp.member.view import View
@@ -262,7 +262,9 @@ class Follower:
     def _note_clocks(self, batch: Batch) -> None:
         """Nothing is decided by them; people compare logs."""
         for event in batch.events:
-            row = decoded(event.key, event.entry.value) if event.entry else None
+            if not event.key.startswith(ALIVE) or event.entry is None:
+                continue
+            row = decoded(event.key, event.entry.value)
             if not isinstance(row, AliveRow) or row.host == self._council.me:
                 continue
             skew = row.clock - self._clock()

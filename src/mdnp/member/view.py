@@ -108,9 +108,8 @@ class View:
         return [self.blocks[pool][network] for pool, network in self._claimed_by.get(host, ())]
 
     def known_segments(self) -> tuple[KnownSegment, ...]:
-        return tuple(
-            KnownSegment(self.segments[one], tuple(sorted(self.members.get(one, ())))) for one in sorted(self.segments)
-        )
+        known = (KnownSegment(one, tuple(sorted(self.members.get(one.id, ())))) for one in self.segments.values())
+        return tuple(sorted(known, key=lambda one: one.segment.id))
 
     def newest_generation(self, segment: SegmentID, addresses: Iterable[IPAddress]) -> int:
         return self._remotes.newest_generation(segment, addresses)
@@ -320,7 +319,7 @@ class View:
                 del self.vnis[vni]
             case MemberRow(segment_of, host):
                 self._note_member(segment_of, host)
-                _discard(self.members, segment_of, host)
+                self.members[segment_of].discard(host)
             case EndpointRow():
                 self._changed.remotes |= self._remotes.tell(row.id, None)
             case BlockRow():
@@ -396,9 +395,3 @@ def _epoch_of(key: str, entry: Entry) -> int | None:
     except Undecodable:
         return None
     return row.epoch if isinstance(row, HostRow) else None
-
-
-def _discard(index: dict[SegmentID, set[HostID]], segment: SegmentID, host: HostID) -> None:
-    index[segment].discard(host)
-    if not index[segment]:
-        del index[segment]
