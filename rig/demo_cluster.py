@@ -6,6 +6,7 @@ not touched, and nothing is left.
 """
 
 import os
+import re
 import sys
 import time
 
@@ -14,6 +15,7 @@ from rig.command import RigError, until
 from rig.demo import Demo
 from rig.image import IMAGE
 from rig.sandbox import Run
+from rig.truth import KEYS, OF_NETWORKS
 
 _CREATE = "network create -d mdnp --ipam-driver mdnp -o mdnp.mode=overlay --subnet 10.50.0.0/16 blue"
 _SLEEP = f"{IMAGE} sleep 600"
@@ -36,6 +38,12 @@ class Scene:
 
     def tell(self, text: str) -> None:
         self.a.tell(text)
+
+    def etcd(self, line: str) -> str:
+        """Where etcd runs; without empty lines."""
+        said = "\n".join(self.cluster.etcd.ctl(*line.split()).out.split())
+        print(f"etcd# etcdctl {line}\n{said}", flush=True)
+        return said
 
     def pings(self, host: Demo, container: str, address: str) -> None:
         said = host.docker(f"exec {container} ping -c 3 -i 0.2 {address}")
@@ -198,6 +206,8 @@ def _end(scene: Scene) -> None:
         left = host.host("ip -brief link")
         host.expect("md" not in left.replace("cmd", ""), "no link of mdnp's is left")
     scene.a.mdnp("status")
+    left = scene.etcd(f"get --prefix --keys-only {KEYS}/")
+    scene.a.expect(not set(re.findall(rf"{KEYS}/(\w+)", left)) & {*OF_NETWORKS}, "etcd has nothing of blue")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from rig.command import run
 KEYS = "/mdnp/v1"
 _HOST = "host"
 _FLOOD = "00:00:00:00:00:00"
-_OF_NETWORKS = ("segments", "vnis", "members", "endpoints", "blocks")
+# The folders of what goes with the last network of a segment.
+OF_NETWORKS = ("segments", "vnis", "members", "endpoints", "blocks")
 _LINKS = ("mdb-", "mdv-", "mdp-", "mdx-", "mdh-", "mdi-")
 _TABLE = "1835298416"
 # Asks all at once, and prints those that do not answer.
@@ -74,7 +75,7 @@ def held_twice(cluster: Cluster) -> list[str]:
 def left(cluster: Cluster) -> list[str]:
     """What there still is of overlay networks, a line each; nothing once the last one was removed."""
     return [
-        *(f"{folder}/{key} in etcd" for folder in _OF_NETWORKS for key in entries(cluster, folder)),
+        *(f"{folder}/{key} in etcd" for folder in OF_NETWORKS for key in entries(cluster, folder)),
         *(line for lines in at_once(_left_on, cluster.nodes) for line in lines),
     ]
 
