@@ -267,11 +267,10 @@ class Attendance:
             self._last = None
 
     def _lose_seat(self, why: str) -> None:
-        self._council.seat = None
         self._vigil.fail()
         if why != self._council.trouble:
             log.warning("not in the cluster: %s", why)
-        self._council.trouble = why
+        self._council.lose(why)
 
 
 async def _together(*runs: Coroutine[Any, Any, None]) -> None:
