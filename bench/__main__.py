@@ -20,6 +20,7 @@ from bench import (
     convergence,
     cut_off,
     ipam_socket,
+    page,
     plots,
     publishing,
     scale,
@@ -30,6 +31,7 @@ from bench import (
 Row = dict[str, Any]
 
 _OUT = Path(__file__).parent.parent / "docs/bench"
+_SCALE = _OUT.parent / "scale.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
@@ -61,6 +63,9 @@ def main() -> None:
     (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     for path in plots.draw(results, _OUT):
         print(f"# wrote {path.relative_to(_OUT.parent.parent)}")
+    if any(name == "scale" for name, _, _ in chosen):
+        page.update(_SCALE, results["scale"], results["machines"]["scale"])
+        print(f"# wrote {_SCALE.relative_to(_OUT.parent.parent)}")
     print("# wrote docs/bench/results.json; docs/bench/README.md says how to read it")
 
 

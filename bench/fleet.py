@@ -16,7 +16,7 @@ from typing import Any
 
 from mdnp.cluster import Batch, Change, Cluster, ClusterUnavailable, Put
 from mdnp.cluster.access import Access, connect
-from mdnp.member import records
+from mdnp.member import records, rows
 from mdnp.model.etcd_url import parse_etcd_url
 from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID
@@ -75,21 +75,21 @@ class SimulatedHost:
 
     def _rows(self) -> list[Change]:
         name = f"simulated-{self.id}"
-        alive = records.AliveRow(self.id, "bench", self._vtep, name, self.id, time.time())
+        alive = rows.AliveRow(self.id, "bench", self._vtep, name, self.id, time.time())
         return [
             *(_put(self._endpoint(number)) for number in range(ENDPOINTS + 1)),
-            _put(records.BlockRow(POOL, self._block, self.id)),
-            _put(records.MemberRow(SEGMENT, self.id)),
-            _put(records.HostRow(self.id, name, self._vtep, self._epoch)),
+            _put(rows.BlockRow(POOL, self._block, self.id)),
+            _put(rows.MemberRow(SEGMENT, self.id)),
+            _put(rows.HostRow(self.id, name, self._vtep, self._epoch)),
             Put(records.key(alive), records.value(alive), self._lease),
         ]
 
-    def _endpoint(self, number: int) -> records.EndpointRow:
+    def _endpoint(self, number: int) -> rows.EndpointRow:
         """The first is the host's own address."""
         address = self._block.network_address + 1 + number
         identity = EndpointID(f"{self.id}{number:048x}")
         mac = derived_mac((IPv4Interface(address),), identity)
-        return records.EndpointRow(SEGMENT, self.id, identity if number else records.HOST_ENDPOINT, mac, (address,))
+        return rows.EndpointRow(SEGMENT, self.id, identity if number else records.HOST_ENDPOINT, mac, (address,))
 
     async def _keep(self) -> None:
         while True:
@@ -113,7 +113,7 @@ class SimulatedHost:
                     self._seen.set_result(time.monotonic())
 
 
-def _put(row: records.Row) -> Put:
+def _put(row: rows.Row) -> Put:
     return Put(records.key(row), records.value(row))
 
 
@@ -145,9 +145,9 @@ async def serve(url: str, first: int, count: int) -> None:
 async def _ground(cluster: Cluster) -> tuple[int, Sequence[IPv4Network]]:
     """The epoch that a real host wrote, and the blocks that no real host has. Others of us may be entering."""
     snapshot = await cluster.snapshot(records.ROOT)
-    rows = [records.decode(key, entry.value) for key, entry in snapshot.entries.items()]
-    epoch = next(row.number for row in rows if isinstance(row, records.EpochRow))
-    taken = {row.network for row in rows if isinstance(row, records.BlockRow) and not row.owner.startswith("0000")}
+    told = [records.decode(key, entry.value) for key, entry in snapshot.entries.items()]
+    epoch = next(row.number for row in told if isinstance(row, rows.EpochRow))
+    taken = {row.network for row in told if isinstance(row, rows.BlockRow) and not row.owner.startswith("0000")}
     return epoch, [block for block in POOL.subnets(new_prefix=_BLOCK_PREFIX) if block not in taken]
 
 

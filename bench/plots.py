@@ -68,7 +68,9 @@ _PLOTS: Sequence[_Plot] = (
         "tunnel",
         "Between containers on two hosts, beside a bare VXLAN link",
         "ratio to the bare link of the same round",
-        lambda rows: {f"{row['measure']}: {row['way']}": row["ratio"] for row in rows if row["way"] != "vxlan"},
+        lambda rows: {
+            f"{row['measure']}, {row['unit']}: {row['way']}": row["ratio"] for row in rows if row["way"] != "vxlan"
+        },
         digits=2,
     ),
     _Plot(

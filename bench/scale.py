@@ -35,6 +35,7 @@ _ROWS = 3  # of each address: fdb of the tunnel, fdb of the bridge, neighbour
 _EVERYBODY = "00:00:00:00:00:00"  # where broadcasts are replicated to
 _MIB = 1 << 20
 
+Counted = dict[str, float]
 Figures = dict[str, tuple[str, float]]  # a unit and a value, by what they are of
 
 
@@ -134,33 +135,38 @@ class _Site:
         }
 
     async def _idle(self) -> Figures:
-        before, computed = self._counted(), self._member.cpu_s()
+        before = self._counted()
         await asyncio.sleep(_IDLE_S)
-        after = self._counted()
-        spent = {name: (after[name] - value) / _IDLE_S for name, value in before.items()}
+        self._rates = _per_second(before, self._counted())
         return {
-            "idle: etcd is asked for keys": ("1/s", round(spent["calls"], 1)),
-            "idle: messages to etcd": ("1/s", round(spent["received"])),
-            "idle: etcd computes": ("% of a processor", round(spent["cpu"] * 100, 1)),
-            "idle: the daemon computes": (
-                "% of a processor",
-                round((self._member.cpu_s() - computed) / _IDLE_S * 100, 1),
-            ),
+            "idle: etcd is asked for keys": ("1/s", round(self._rates["calls"], 1)),
+            "idle: messages to etcd": ("1/s", round(self._rates["received"])),
+            "idle: etcd computes": ("% of a processor", round(self._rates["etcd"] * 100, 1)),
+            "idle: the daemon computes": ("% of a processor", round(self._rates["daemon"] * 100, 1)),
         }
 
     async def _changes(self) -> Figures:
-        before = self._counted()
+        start = self._counted()
         ours = [await self._attach() for _ in range(_WARM_UP + _CHANGES)]
-        calls = (self._counted()["calls"] - before["calls"]) / len(ours)
+        middle = self._counted()
         theirs = [await self._told() for _ in range(_WARM_UP + _CHANGES)]
+        end = self._counted()
+        calls = (middle["calls"] - start["calls"]) / len(ours)
         everywhere, here = _centiles(ours), _centiles(theirs)
         return {
             "a container attaches, known to all hosts, p50": ("ms", everywhere[0]),
             "a container attaches, known to all hosts, p99": ("ms", everywhere[1]),
             "another host's container, in the kernel, p50": ("ms", here[0]),
             "another host's container, in the kernel, p99": ("ms", here[1]),
+            "another host's container: etcd computes": ("ms", self._cost_ms("etcd", middle, end, len(theirs))),
+            "another host's container: the daemon computes": ("ms", self._cost_ms("daemon", middle, end, len(theirs))),
             "calls to etcd to attach and detach": ("", round(calls, 2)),
         }
+
+    def _cost_ms(self, of: str, before: Counted, after: Counted, times: int) -> float:
+        """What one of several computed, beyond what it does when nothing happens."""
+        idle = self._rates[of] * (after["at"] - before["at"])
+        return round((after[of] - before[of] - idle) / times * 1000, 2)
 
     async def _attach(self) -> float:
         """From CreateEndpoint until the last of the simulated hosts has read of it."""
@@ -196,7 +202,8 @@ class _Site:
         await _applied(member, size)
         figures: Figures = {
             "a new host: from the start of its daemon until it serves": ("s", round(serving - start, 2)),
-            "a new host: until the network is created": ("s", round(created - serving, 2)),
+            "a new host: until it knows all others": ("s", round(created - serving - docker.created_s, 2)),
+            "a new host: CreateNetwork": ("s", round(docker.created_s, 2)),
             "a new host: until its kernel has all rows": ("s", round(max(0.0, applied - created), 2)),
             "a new host: rows": ("", _rows_of(size)),
             "a new host: its daemon's memory": ("MiB", round(member.memory_mib(), 1)),
@@ -215,8 +222,8 @@ class _Site:
             "etcd's database": ("MiB", round(counted["database"] / _MIB, 1)),
         }
 
-    def _counted(self) -> dict[str, float]:
-        """What etcd has counted so far, and its memory and database in bytes."""
+    def _counted(self) -> Counted:
+        """What was counted so far: times in seconds, calls and messages, and what etcd takes in bytes."""
         text = self._etcd.namespace.run(["curl", "-sS", f"{self._etcd.url}/metrics"]).out
         pairs = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         samples = {name: float(value) for name, _, value in pairs}
@@ -227,7 +234,9 @@ class _Site:
         return {
             "calls": total("grpc_server_started_total", '"etcdserverpb.KV"'),
             "received": total("grpc_server_msg_received_total"),
-            "cpu": samples["process_cpu_seconds_total"],
+            "at": time.monotonic(),
+            "daemon": self._member.cpu_s(),
+            "etcd": samples["process_cpu_seconds_total"],
             "memory": samples["process_resident_memory_bytes"],
             "database": samples["etcd_mvcc_db_total_size_in_bytes"],
         }
@@ -239,6 +248,10 @@ def _rows(member: Member) -> int:
     neighbours = member.host.run(["ip", "neigh", "show", "nud", "permanent"]).out
     remote = [line for line in fdb.splitlines() if naming.TUNNEL_PREFIX in line and not line.startswith(_EVERYBODY)]
     return len(remote) + neighbours.count("\n")
+
+
+def _per_second(before: Counted, after: Counted) -> dict[str, float]:
+    return {name: (after[name] - value) / (after["at"] - before["at"]) for name, value in before.items()}
 
 
 def _centiles(taken: Sequence[float]) -> tuple[float, float]:

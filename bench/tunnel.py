@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -31,19 +31,23 @@ _WARM_UP = 300
 _IPERF_PORT, _ECHO_PORT = 5201, 5202
 _PATIENCE_S = 20.0
 
+Taken = Mapping[str, float]  # by unit
+
 
 def run() -> list[dict[str, Any]]:
-    """A row for each measure and way: the median, smallest and largest of the rounds, and the median of the ratios."""
+    """A row for each figure and way: the median, smallest and largest of the rounds, and the median of the ratios."""
     with Run() as rig, ExitStack() as stack:
         made = _ways(rig)
         for way in made:
             _serve(way, stack)
-        measured: dict[tuple[str, str], list[float]] = {}
+        measured: dict[tuple[str, str, str], list[float]] = {}
         for _ in range(_ROUNDS):
-            for measure, _, take in _MEASURES:
+            for measure, take in _MEASURES.items():
                 for way in made:
-                    measured.setdefault((measure, way.name), []).append(take(way))
-    return [_row(measure, unit, way.name, measured) for measure, unit, _ in _MEASURES for way in made]
+                    for unit, value in take(way).items():
+                        measured.setdefault((measure, unit, way.name), []).append(value)
+    figures = sorted(measured, key=lambda figure: (list(_MEASURES).index(figure[0]), figure[1]))
+    return [_row(*figure, measured[figure], measured[*figure[:2], "vxlan"]) for figure in figures]
 
 
 def _ways(rig: Run) -> list[Way]:
@@ -85,15 +89,31 @@ def _connected(way: Way, port: int) -> socket.socket:
             return connection
 
 
-def _tcp(way: Way, options: Sequence[str] = ()) -> float:
-    """Gbit/s received."""
-    return float(_iperf(way, options)["sum_received"]["bits_per_second"]) / 1e9
+def _tcp(way: Way, options: Sequence[str] = ()) -> Taken:
+    """What was received."""
+    end = _iperf(way, options)
+    return _rates("Gbit", end["sum_received"]["bits_per_second"] / 1e9, end)
 
 
-def _udp(way: Way) -> float:
-    """Thousands of packets a second received, of as many as can be sent."""
-    total = _iperf(way, ("--udp", "--bitrate=0", "--length=64"))["sum"]
-    return float((total["packets"] - total["lost_packets"]) / total["seconds"] / 1000)
+def _udp(way: Way) -> Taken:
+    """Thousands of packets received, of as many as can be sent."""
+    end = _iperf(way, ("--udp", "--bitrate=0", "--length=64"))
+    total = end["sum"]
+    return _rates("kpackets", (total["packets"] - total["lost_packets"]) / total["seconds"] / 1000, end)
+
+
+def _rates(what: str, a_second: float, end: Mapping[str, Any]) -> Taken:
+    """
+    A second, and for each second that both ends computed.
+
+    The kernel does most of a packet's work in the process that sends it, or that reads it; so the latter is hardly
+    changed by what else the machine does.
+    """
+    used = end["cpu_utilization_percent"]
+    return {
+        f"{what}/s": a_second,
+        f"{what} per cpu s": a_second / ((used["host_total"] + used["remote_total"]) / 100),
+    }
 
 
 def _iperf(way: Way, options: Sequence[str]) -> dict[str, Any]:
@@ -102,8 +122,8 @@ def _iperf(way: Way, options: Sequence[str]) -> dict[str, Any]:
     return end
 
 
-def _request(way: Way) -> float:
-    """Microseconds from a byte sent to the byte that answers it; the median."""
+def _request(way: Way) -> Taken:
+    """From a byte sent to the byte that answers it; the median."""
     with _connected(way, _ECHO_PORT) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         taken = []
@@ -112,29 +132,28 @@ def _request(way: Way) -> float:
             connection.sendall(b".")
             connection.recv(1)
             taken.append(time.perf_counter() - start)
-    return statistics.median(taken[_WARM_UP:]) * 1e6
+    return {"us": statistics.median(taken[_WARM_UP:]) * 1e6}
 
 
-# What is measured, in what, and how.
-_MEASURES: Sequence[tuple[str, str, Callable[[Way], float]]] = (
-    ("tcp", "Gbit/s", _tcp),
-    ("tcp back", "Gbit/s", partial(_tcp, options=("--reverse",))),
-    ("tcp, 8 streams", "Gbit/s", partial(_tcp, options=("--parallel=8",))),
-    ("tcp back, 8 streams", "Gbit/s", partial(_tcp, options=("--parallel=8", "--reverse"))),
-    ("udp, 64 bytes", "kpackets/s", _udp),
-    ("request", "us", _request),
-)
+_MEASURES: Mapping[str, Callable[[Way], Taken]] = {
+    "tcp": _tcp,
+    "tcp back": partial(_tcp, options=("--reverse",)),
+    "tcp, 8 streams": partial(_tcp, options=("--parallel=8",)),
+    "tcp back, 8 streams": partial(_tcp, options=("--parallel=8", "--reverse")),
+    "udp, 64 bytes": _udp,
+    "request": _request,
+}
 
 
-def _row(measure: str, unit: str, way: str, measured: dict[tuple[str, str], list[float]]) -> dict[str, Any]:
-    rounds, floor = measured[measure, way], measured[measure, "vxlan"]
+def _row(measure: str, unit: str, way: str, rounds: Sequence[float], floor: Sequence[float]) -> dict[str, Any]:
+    """`floor` are the same rounds of the bare link."""
     return {
         "measure": measure,
+        "unit": unit,
         "way": way,
         "median": round(statistics.median(rounds), 2),
         "min": round(min(rounds), 2),
         "max": round(max(rounds), 2),
-        "unit": unit,
         "ratio": round(statistics.median(one / bare for one, bare in zip(rounds, floor, strict=True)), 2),
     }
 

@@ -10,7 +10,7 @@ from tests.faults.docker import IPAM_DRIVER, NETWORK_DRIVER, Docker
 from tests.faults.host import Host
 from tests.faults.points import Fault, Kind
 from tests.faults.session import Refused, Session, Step
-from tests.faults.story import REMOVE_ALL, STORIES, WITH_IPTABLES, Act
+from tests.faults.story import REMOVE_ALL, STORIES, WITH_CLUSTER, WITH_IPTABLES, Act
 from tests.faults.truth import Truth
 
 # What these answer with success is in the kernel by then.
@@ -68,7 +68,7 @@ class Played:
 
 def play(case: Case, folder: Path) -> Played:
     """In a process of its own, which goes into a network namespace of its own."""
-    host = Host(folder, case.faults, iptables=case.story in WITH_IPTABLES)
+    host = Host(folder, case.faults, iptables=case.story in WITH_IPTABLES, cluster=case.story in WITH_CLUSTER)
     player = _Player(case, host)
     played = Played(str(case), player.session.steps)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mdnp import daemon, logs
@@ -17,34 +18,38 @@ from mdnp.orphans.collector import Collector
 from mdnp.systemd import Systemd
 from mdnp.wire.routes import Routes
 from mdnp.wire.verbs import Answer
+from tests.faults.commons import FaultyCluster, KeptCluster
 from tests.faults.contracts import FaultyKernel, FaultyStore
 from tests.faults.points import DONE, Faults
 
 APART_S = 0.02  # between the two listings of a collection: nothing else happens here meanwhile
 
 
-def serve(settings: Settings, faults: Faults) -> int:
-    """As `daemon.serve`; the exit code."""
+def serve(settings: Settings, faults: Faults, commons: Path | None) -> int:
+    """As `daemon.serve`; the exit code. `commons` is where the data of its etcd are, if it has one."""
     logs.set_up("info", logs.TEXT)
     # Seams that daemon.py has not; this process is a test's alone.
     vars(daemon).update(Routes=partial(_Routes, faults), Collector=partial(Collector, apart_s=APART_S))
     try:
-        asyncio.run(_serve(settings, faults))
+        asyncio.run(_serve(settings, faults, commons))
     except MdnpError as error:
         logging.getLogger(__name__).error("ended: %s", error)  # noqa: TRY400  # as the command line says it
         return 1
     return 0
 
 
-async def _serve(settings: Settings, faults: Faults) -> None:
+async def _serve(settings: Settings, faults: Faults, commons: Path | None) -> None:
     systemd = Systemd.taken_from({})
     store = await _opened(settings)
     kernel = FaultyKernel(await LinuxKernel.open(systemd.fds), faults)
-    engine = Directory(DockerEngine(settings.docker_socket))
+    docker = DockerEngine(settings.docker_socket)
+    engine = Directory(docker)
+    cluster = FaultyCluster(KeptCluster(commons), faults) if commons else None
     try:
         if store.is_new:
             await _recover(settings, store, kernel, engine)
-        await _run(settings, systemd, FaultyStore(store, faults), kernel, engine, measures=Measures())
+        memory = FaultyStore(store, faults)
+        await _run(settings, systemd, memory, kernel, engine, measures=Measures(), cluster=cluster, maker=docker)
     finally:
         await engine.close()
         await kernel.close()

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdnp.dataplane import naming
-from mdnp.model.identity import EndpointID
+from mdnp.model import network as record
+from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.options import NetworkOptions
 from tests import world
 from tests.faults.session import ACTIVATE, Refused, Session
 from tests.ipam.house import GATEWAY, named, request_address, request_pool
@@ -39,6 +41,11 @@ class Network:
     internal: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     pools: list[Pool] = field(default_factory=list)
+
+    @property
+    def promised(self) -> record.Network:
+        """As far as its links are called after it."""
+        return record.Network(NetworkID(self.id), (), self.internal, NetworkOptions(), 0)
 
     @property
     def in_words(self) -> dict[str, Any]:
@@ -222,6 +229,13 @@ class Docker:
         self.session.host.kill()
         self.session.host.litter()
         self.session.start("over litter")
+
+    def restart_over_rows(self, overlay: str) -> None:
+        self.session.host.await_mirror()
+        self.session.host.kill()
+        network = self.networks[overlay].promised
+        self.session.host.litter_rows(naming.tunnel(network), naming.bridge(network), naming.own_end(network))
+        self.session.start("over rows of what is no more")
 
     def collect(self) -> None:
         """`mdnp gc` takes back what went astray. Errors: Refused."""

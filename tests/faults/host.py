@@ -7,26 +7,31 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mdnp.config import Settings
-from mdnp.dataplane.naming import DOOMED_GROUP, GROUP
+from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, ROUTE_PROTOCOL, ROUTE_TABLE
 from mdnp.model.port import Protocol
 from mdnp.model.supernet import parse_supernet
+from mdnp.store.sqlite import FILE
 from tests.engine_api.dockerd import CONTAINERS, NETWORKS, Dockerd
 from tests.faults import daemon
+from tests.faults.commons import VTEP, keys_of_others
 from tests.faults.points import Fault, Faults, Switch
 
 PATIENCE_S = 20.0
 _TICK_S = 0.002
+_OK = 200
 _ANSWER_S = 20.0
 
 _CLONE_NEWNET = 0x40000000
@@ -89,13 +94,16 @@ class Host:
     """
     Made in a process that has no threads, which it takes into a network namespace of its own. Until the faults have
     struck, a daemon that is started has them. With `iptables` Docker's chain is there, but no way to it; without, the
-    programs are not.
+    programs are not. With a `cluster` it is in one with another host.
     """
 
-    def __init__(self, folder: Path, faults: Sequence[Fault] = (), *, iptables: bool = True) -> None:
+    def __init__(
+        self, folder: Path, faults: Sequence[Fault] = (), *, iptables: bool = True, cluster: bool = False
+    ) -> None:
         self.switch = Switch(folder / "trace")
         self.log = folder / "log"
         self.iptables = iptables
+        self.commons = folder / "etcd" if cluster else None
         self._faults = faults
         self._dockerd = folder / "docker.sock"
         self._settings = Settings(
@@ -105,6 +113,7 @@ class Host:
             docker_host=f"unix://{self._dockerd}",
             address_pools=(parse_supernet("base=10.64.0.0/16,size=24"),),
             grace=0,
+            host_address=ip_address(VTEP) if cluster else None,
         )
         self._plugin = Door(self._settings.socket)
         self._admin = Door(self._settings.admin_socket)
@@ -117,6 +126,8 @@ class Host:
         if _libc.unshare(_CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         _set_up("lo")
+        if self.commons:
+            subprocess.run(["ip", "addr", "add", f"{VTEP}/32", "dev", "lo"], check=True)
         for program in ("iptables", "ip6tables") if self.iptables else ():
             subprocess.run([program, "-N", "DOCKER-USER"], check=True)
 
@@ -137,10 +148,20 @@ class Host:
         self._pid = _forked(lambda: self._serve(faults))
         while self.runs:
             with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(self._settings.socket)) == 0:
+                if probe.connect_ex(str(self._settings.socket)) == 0 and self._is_member():
                     return True
             time.sleep(_TICK_S)
         return False
+
+    def _is_member(self) -> bool:
+        """Of the cluster, where it is in one. A daemon that cannot read its kernel does not say."""
+        if not self.commons:
+            return True
+        try:
+            code, status = self._admin.call("GET", "/status")
+        except (Gone, OSError):
+            return False
+        return code != _OK or bool(status["cluster"]["connected"])
 
     def litter(self) -> None:
         """What a daemon left that was killed, and nobody has promised: a bridge, a veth, and one that was to die."""
@@ -150,6 +171,25 @@ class Host:
             f"mdv-litter2 group {DOOMED_GROUP} type veth peer mdp-litter2",
         ):
             subprocess.run(["ip", "link", "add", *link.split()], check=True)
+
+    def await_mirror(self) -> None:
+        """What the other host told is written down: it is a moment after it was heard."""
+
+        def written() -> bool:
+            with closing(sqlite3.connect(f"file:{self.state / FILE}?mode=ro", uri=True)) as connection:
+                known = {key for (key,) in connection.execute("SELECT key FROM known")}
+            return keys_of_others() <= known
+
+        until(written, "the mirror of what the other host told")
+
+    def litter_rows(self, tunnel: str, bridge: str, own_end: str) -> None:
+        """What was there of a remote endpoint and a pool that are no more, by the links of an overlay."""
+        for command in (
+            f"bridge fdb add 02:6d:0a:32:63:77 dev {tunnel} dst 192.0.2.77 self permanent",
+            f"ip neigh add 10.50.99.77 lladdr 02:6d:0a:32:63:77 dev {bridge} nud permanent protocol {ROUTE_PROTOCOL}",
+            f"ip route add 10.77.0.0/16 dev {own_end} table {ROUTE_TABLE} protocol {ROUTE_PROTOCOL}",
+        ):
+            subprocess.run(command.split(), check=True)
 
     def delete_link(self, name: str) -> None:
         """As one goes whose other end was in a sandbox that died. Until the daemon has heard of it, and looked."""
@@ -231,7 +271,7 @@ class Host:
             os.dup2(log, stream)
         if not self.iptables:
             os.environ["PATH"] = ""
-        return daemon.serve(self._settings, faults)
+        return daemon.serve(self._settings, faults, self.commons)
 
     def _close_doors(self) -> None:
         self._plugin.close()

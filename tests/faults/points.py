@@ -8,20 +8,16 @@ import mmap
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import get_args
 
-from mdnp.dataplane.objects import Fdb, Lookup, Neigh, Object, OwnEnd, PoolRoute, Vxlan
+from mdnp.dataplane.objects import Object
 from mdnp.dataplane.steps import Add, Delete, Doom, Removable, Set, Step
 
 DONE = ".done"
-
-# Made where hosts tell each other, which none of the stories has: `tests/reconcile` breaks off at each of these, and
-# the chaos of a cluster kills there.
-_OF_OVERLAYS = (Vxlan, OwnEnd, Fdb, Neigh, PoolRoute, Lookup)
 
 
 class Kind(StrEnum):
@@ -81,14 +77,10 @@ def _both(name: str, what: str) -> Iterator[Point]:
     yield Point(name + DONE, f"{what} has ended", (Kind.KILL,))
 
 
-def _without_overlays(kinds: Iterable[type]) -> list[type]:
-    return [one for one in kinds if one not in _OF_OVERLAYS]
-
-
 def _steps() -> Iterator[Point]:
-    for kind in _without_overlays(get_args(Object)):
+    for kind in get_args(Object):
         yield from _both(f"kernel.add.{_word(kind)}", f"a step Add({kind.__name__})")
-    for kind in _without_overlays(get_args(Removable)):
+    for kind in get_args(Removable):
         yield from _both(f"kernel.delete.{_word(kind)}", f"a step Delete({kind.__name__})")
     yield from _both("kernel.set.link", "a step Set(Link)")
     yield from _both("kernel.doom.link", "a step Doom(Link)")
@@ -99,6 +91,8 @@ def _all() -> Iterator[Point]:
     yield Point("socket.answer", "an answer is about to be written", (Kind.FAIL, Kind.KILL))
     yield Point("socket.answer.done", "an answer has been written", (Kind.KILL,))
     yield from _both("store.commit", "writing promises to disk")
+    yield from _both("cluster.snapshot", "reading in a call what stands in etcd")
+    yield from _both("cluster.commit", "agreeing in a call on something in etcd")
     yield from _both("store.read", "reading from disk what memory does not keep")
     yield from _both("kernel.listen", "subscribing to the kernel's notices")
     yield from _both("kernel.observe", "reading what of ours is in the kernel")

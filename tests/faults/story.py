@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdnp.model.options import ICC
+from tests.faults.commons import SEGMENT
 from tests.faults.docker import Docker
 from tests.faults.session import Refused
 from tests.world import UDP, binding
 
+SHARED4, SHARED6 = SEGMENT.split(",")
+OVERLAY = {"mdnp.mode": "overlay"}
 POOL4, POOL6 = "10.1.0.0/24", "fd00:1::/64"
 PORTS = (binding(80, 8080), binding(81))
 DATAGRAMS = binding(53, 5353, proto=UDP)
@@ -56,6 +59,8 @@ REMOVE_ALL = Act("remove everything", Docker.remove_all, again=False)
 # On a host whose firewall Docker programs with iptables. The others have no iptables, whose programs take more of a
 # case's time than all the rest.
 WITH_IPTABLES = ("firewall",)
+# On a host of a cluster, whose member does things beside the calls.
+WITH_CLUSTER = ("segments", "overlay")
 
 STORIES: Mapping[str, Sequence[Act]] = {
     "engine": (
@@ -124,6 +129,26 @@ STORIES: Mapping[str, Sequence[Act]] = {
     "litter": (
         SMALL,
         Act("restart the daemon over what one left", Docker.restart_over_litter, again=False),
+    ),
+    "segments": (
+        Act("create an overlay that no other host has", lambda docker: docker.create_network(
+            "alone", "10.60.0.0/24", options=OVERLAY, auxiliary="10.60.0.9"
+        )),
+        Act("create one that other hosts have otherwise", _refused(lambda docker: docker.create_network(
+            "blue", SHARED4, SHARED6, options={**OVERLAY, "mdnp.segment": "green"}
+        )), again=False),
+    ),
+    "overlay": (
+        Act("create an overlay that another host has", lambda docker: docker.create_network(
+            "blue", SHARED4, SHARED6, options=OVERLAY
+        )),
+        Act("run one with an address of no block of ours", lambda docker: docker.run(
+            "web", "blue", ip="10.50.200.1", ports=PORTS[:1]
+        )),
+        Act("run one", lambda docker: docker.run("db", "blue")),
+        Act("restart the daemon over what was told once", lambda docker: docker.restart_over_rows("blue"),
+            again=False),
+        Act("stop one", lambda docker: docker.stop("db"), again=False),
     ),
     "orphans": (
         SMALL,

@@ -3,14 +3,17 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from mdnp.dataplane import naming
 from mdnp.kernel import iptables
 from mdnp.kernel.nftables import Nftables
+from mdnp.model.allocation import Kind
 from mdnp.model.identity import EndpointID
 from mdnp.model.port import Protocol
 from mdnp.store.sqlite import FILE
+from tests.faults.commons import of_others, read
 from tests.faults.docker import Docker, Endpoint, Pool, Promise
 from tests.faults.host import until
 from tests.faults.session import ACTIVATE
@@ -20,7 +23,7 @@ LOOK_S = 10.0
 DEATH_S = 1.0
 # In the daemon's log: what is never said in order.
 _UNHEARD = ("defect", "was never retrieved", "Unhandled exception", "Exception in callback", "Traceback")
-_ROWS = ("network", "endpoint", "pool", "allocation WHERE freed_at IS NULL")
+_ROWS = ("network", "endpoint", "pool", "block", "allocation WHERE freed_at IS NULL")
 
 
 class Truth:
@@ -30,8 +33,11 @@ class Truth:
         self._published: set[tuple[Protocol, str, int]] = set()
 
     def check_made(self) -> None:
-        """What a verb has just answered with success is there. What it failed to remove may go later."""
-        drift = [step for step in self._host.shown("/status")["drift"] if not _is_removal(step)]
+        """
+        What a verb has just answered with success is there. What it failed to remove may go later, and rows that lead
+        to what other hosts have, come.
+        """
+        drift = [step for step in self._host.shown("/status")["drift"] if not (_is_removal(step) or _is_row(step))]
         assert not drift, f"answered with success, and not there: {drift}"
 
     def check_healthy(self, *, at_once: bool) -> None:
@@ -70,6 +76,8 @@ class Truth:
         for port in self._published:
             assert not self._host.is_taken(*port), f"still held: {port}"
         self._check_kernel()
+        if self._host.commons:
+            self._await_oblivion(self._host.commons)
         assert self._host.stop() == 0, "the daemon did not end well"
         self._check_disk()
         self._check_log()
@@ -84,6 +92,13 @@ class Truth:
         except AssertionError:
             self._look()
             until(lambda: self._host.links == [], "the end of our links", LOOK_S)
+
+    def _await_oblivion(self, commons: Path) -> None:
+        """What was agreed on in the cluster is taken back beside the calls."""
+        try:
+            until(lambda: of_others([*read(commons)]) == [], "the end of what the cluster has of us", LOOK_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {of_others([*read(commons)])}") from None
 
     def _is_well(self, status: Any) -> bool:
         """What went astray may be lost too: Docker speaks of it no more."""
@@ -129,7 +144,8 @@ class Truth:
         return [one.partition("/")[0] for one in found]
 
     def _held(self, pool: str) -> list[str]:
-        return [one["address"] for one in self._host.shown(f"/pool/{pool}")["addresses"]]
+        rows = self._host.shown(f"/pool/{pool}")["addresses"]
+        return [one["address"] for one in rows if one["kind"] != Kind.HOST]
 
     def _left(self) -> Iterator[Promise]:
         """What is in the store and Docker does not believe."""
@@ -167,6 +183,10 @@ class Truth:
 
 def _is_removal(step: str) -> bool:
     return step.startswith(("nft delete", "let go of", "ip link del")) or step.endswith(f"group {naming.DOOMED_GROUP}")
+
+
+def _is_row(step: str) -> bool:
+    return step.startswith(("bridge fdb", "ip neigh"))
 
 
 def _unexplained(left: list[Promise], astray: list[Promise]) -> list[Promise]:

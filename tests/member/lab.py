@@ -76,11 +76,12 @@ class TimedCluster(FakeCluster):
 
 
 class Line:
-    """One host's way to the cluster. `cut`: nothing passes."""
+    """One host's way to the cluster. `cut`: nothing passes; `deaf`: what happens is not heard of."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.cut = False
+        self.deaf = False
         self.written: list[tuple[Change, ...]] = []
 
     async def snapshot(self, prefix: str) -> Snapshot:
@@ -111,6 +112,8 @@ class Line:
         async with aclosing(self.cluster.watch(prefix, after)) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 self._pass()
+                if self.deaf:
+                    continue
                 yield batch
 
     async def close(self) -> None: ...

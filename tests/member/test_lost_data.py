@@ -65,17 +65,17 @@ async def test_a_copy_from_before_that_has_grown_past_us_is_found_out() -> None:
         await two.detach(next(iter(two.notebook.endpoints.values())))
         await one.attach()
         await quiet()
-        for host in hosts.machines:
-            host.line.cut = True
         before = [one.seen for one in hosts.machines]
+        for host in hosts.machines:
+            await host.stop()
         hosts.cluster.lose({key: entry for key, entry in backup.items() if "/alive/" not in key})
         hosts.cluster.revision += 1000
-        await quiet(5)
         for host in hosts.machines:
-            host.line.cut = False
+            await host.start()
         await quiet(10)
 
         await everything_is_as_before_but_for_news(hosts, before)
+        assert {one.member.standing().epoch for one in hosts.machines} == {2}
 
 
 @in_hours
@@ -331,3 +331,44 @@ async def test_another_vni_for_our_segment_is_reported_and_not_taken() -> None:
 
 def _vni(machine: Machine) -> int:
     return next(one.vni for one in machine.notebook.networks.values() if str(one.id) == POOL)
+
+
+@in_hours
+async def test_what_is_kept_for_a_host_that_is_cut_off_stays_kept() -> None:
+    async with blue(2) as hosts:
+        one, two = hosts.machines
+        theirs = next(iter(two.notebook.blocks.values())).network
+        await one.attach(at=str(theirs[77]))
+        await quiet()
+        kept = dict(two.addresses.kept)
+        one.line.cut = True
+        hosts.cluster.lose()
+        await quiet(100)
+
+        assert two.addresses.kept == kept != {}
+        (key,) = hosts.cluster.keys(f"blocks/10.50.0.0_16/{theirs.network_address}")
+        assert one.id.encode() in hosts.cluster.entries[f"/mdnp/v1/{key}"].value
+
+
+@in_hours
+async def test_epochs_that_two_groups_of_hosts_began_apart_are_told_apart() -> None:
+    """Data is lost twice, and each time other hosts are first: they begin epochs of the same number."""
+    async with blue(4) as hosts:
+        one, two, three, four = hosts.machines
+        before = [host.seen for host in hosts.machines]
+        for host in (two, four):
+            host.line.cut = True
+        hosts.cluster.lose()
+        await quiet(5)
+        for host in hosts.machines:
+            host.line.cut = host in (one, three)
+        hosts.cluster.lose()
+        await quiet(5)
+        for host in (one, three):
+            host.line.cut = False
+        await quiet(20)
+
+        assert [host.seen for host in hosts.machines] == before
+        assert [host.trouble for host in hosts.machines] == [""] * 4
+        assert [host.member.standing().waiting for host in hosts.machines] == [()] * 4
+        assert {host.member.standing().epoch for host in hosts.machines} == {3}

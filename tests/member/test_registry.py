@@ -194,3 +194,18 @@ async def test_the_standing_tells_how_we_stand() -> None:
         assert [host.liveness for host in one.member.standing().hosts] == [Liveness.UNKNOWN] * 2
         with pytest.raises(ClusterUnavailable):
             await one.member.remove_host(two.id, force=True)
+
+
+@in_hours
+async def test_a_host_that_came_back_unseen_is_not_removed() -> None:
+    async with blue(2) as hosts:
+        one, two = hosts.machines
+        await two.stop()
+        await quiet(A_WHILE_S)
+        one.line.deaf = True
+        await two.start()
+        await quiet(1)
+
+        with pytest.raises(Conflict, match="is alive"):
+            await one.member.remove_host(two.id)
+        assert hosts.cluster.keys("removed/") == []

@@ -511,3 +511,22 @@ async def test_nothing_is_busy_while_etcd_is_away() -> None:
         await quiet(100)
 
         assert 50 <= one.member.standing().requests["snapshot"] - before <= 110
+
+
+@in_hours
+async def test_a_lease_that_etcd_ended_is_replaced_at_once() -> None:
+    async with blue(2) as hosts:
+        hosts.cluster.expire()
+        await quiet(1)
+
+        assert len(hosts.cluster.keys("alive/")) == 2
+
+
+@in_hours
+async def test_who_asks_before_etcd_has_answered_the_first_time_waits_for_it() -> None:
+    async with blue(1) as hosts:
+        other = await hosts.add(start=False)
+        await other.start()
+        network = await other.network()
+
+        assert network.vni == next(iter(hosts.machines[0].notebook.networks.values())).vni

@@ -144,11 +144,22 @@ def test_what_a_host_told_is_kept_until_it_tells_for_the_new_epoch() -> None:
     told(view, other, epoch=2)
     assert set(view.remotes) == {kept.id}
     assert view.unseeded() == [A]
-    assert not view.went_back({key(kept): Entry(b"", 1)}), "revisions of the lost data mean nothing"
+    assert not view.went_back({key(kept): Entry(b"", 1)}, 5), "revisions of the lost data mean nothing"
 
     told(view, host(A, epoch=2))
     assert set(view.remotes) == {other.id}
     assert view.unseeded() == []
+
+
+def test_older_data_shows_by_a_key_written_earlier_or_one_that_was_gone() -> None:
+    view = View(ME)
+    told(view, host(A), host(B), epoch=1)
+    view.feed([Event(key(host(B)), None), Event(key(host(A)), Entry(value(host(A)), 5))])
+
+    assert not view.went_back({key(host(A)): Entry(b"", 5)}, 6)
+    assert not view.went_back({key(host(A)): Entry(b"", 7), key(host(B)): Entry(b"", 7)}, 6)
+    assert view.went_back({key(host(A)): Entry(b"", 4)}, 6)
+    assert view.went_back({key(host(B)): Entry(b"", 6)}, 6)
 
 
 def test_what_a_removed_host_told_is_not_kept() -> None:

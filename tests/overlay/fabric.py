@@ -9,10 +9,10 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +34,7 @@ from tests.overlays import Told, a_remote, an_overlay
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 PORT = 4789
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Namespace:
@@ -198,12 +198,21 @@ class Fabric:
         await host.converge(network.id)
         return network
 
-    async def start(self, host: Host, last: int, *ports: Publication) -> Container:
-        network = host.network
-        addresses = ip_interface(f"10.50.{host.number}.{last}/16"), ip_interface(f"fd50::{host.number}:{last:x}/64")
-        identity = f"{host.number}{last:03}".ljust(64, "e")
+    async def start(
+        self, host: Host, last: int, *ports: Publication, home: int = 0, allowed: Sequence[str] = ()
+    ) -> Container:
+        """A container with the address `last` of its host, or of the host `home`, from which it comes."""
+        network, home = host.network, home or host.number
+        addresses = ip_interface(f"10.50.{home}.{last}/16"), ip_interface(f"fd50::{home}:{last:x}/64")
+        identity = f"{host.number}{home}{last:03}".ljust(64, "e")
         endpoint = Endpoint(
-            EndpointID(identity), NetworkID(network.id), derived_mac(addresses, identity), False, addresses, ports=ports
+            EndpointID(identity),
+            NetworkID(network.id),
+            derived_mac(addresses, identity),
+            mac_given=False,
+            addresses=addresses,
+            ports=ports,
+            allowed=tuple(map(ip_network, allowed)),
         )
         await host.store.commit(Put(endpoint))
         await host.converge(endpoint.id)

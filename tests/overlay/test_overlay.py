@@ -110,6 +110,45 @@ async def test_an_address_of_a_host_has_one_mac(pair: Fabric) -> None:
     assert macs == {"10.50.0.1": "02:6d:0a:32:00:01", "10.50.0.21": "02:6d:0a:32:00:15"}
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["told-first", "told-late"])
+async def test_a_container_that_moves_with_its_address_is_reached_where_it_is(late: bool) -> None:
+    """Its new host may make it before it hears that it is gone elsewhere."""
+    async with fabric(hosts=3) as made:
+        await populate(made)
+        one, other, third = made.hosts
+        [moving] = one.containers
+        [beside] = other.containers
+        [asking] = third.containers
+        assert await reaches(asking.namespace, moving.namespace, moving.address(4))
+
+        await made.stop(one, moving)
+        if not late:
+            await made.tell()
+        moved = await made.start(other, 10, home=1)
+        if late:
+            assert await reaches(moved.namespace, beside.namespace, beside.address(4))
+        await made.tell()
+
+        assert (moved.address(4), moved.endpoint.mac) == (moving.address(4), moving.endpoint.mac)
+        for namespace in (asking.namespace, beside.namespace, one.namespace, other.namespace):
+            for version in VERSIONS:
+                assert await reaches(namespace, moved.namespace, moved.address(version))
+        for host in made.hosts:
+            await host.in_sync()
+
+
+async def test_an_address_that_moves_between_containers_is_asked_for_elsewhere(pair: Fabric) -> None:
+    """A virtual address (VRRP): no host tells of it."""
+    vip, vip6 = "10.50.7.7", "fd50::7:7"
+    holder = await pair.start(pair.hosts[0], 30, allowed=[f"{vip}/32", f"{vip6}/128"])
+    await pair.tell()
+    holder.namespace.run(f"ip addr add {vip}/16 dev eth0; ip addr add {vip6}/64 dev eth0 nodad")
+    [far] = pair.hosts[1].containers
+
+    for address in (vip, vip6):
+        assert await reaches(far.namespace, holder.namespace, ip_address(address))
+
+
 async def test_containers_go_out_by_their_own_host(pair: Fabric) -> None:
     world = pair.outside()
 

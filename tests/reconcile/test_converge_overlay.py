@@ -276,6 +276,7 @@ async def test_one_endpoint_more_plans_nothing_of_the_remotes(place: Place) -> N
 
 async def test_what_others_told_is_followed_soon_and_together(place: Place) -> None:
     many = [a_remote(f"m{one}", f"10.50.{100 + one // 250}.{1 + one % 250}") for one in range(1200)]
+    wanted = rows_of(*REMOTES, *many)
     batches: list[int] = []
     perform = place.kernel.perform
 
@@ -287,7 +288,7 @@ async def test_what_others_told_is_followed_soon_and_together(place: Place) -> N
     async with place.running():
         for one in many:
             place.reconciler.changed(place.outlook.tell(one))
-        await eventually(lambda: place.rows == rows_of(*REMOTES, *many))
+        await eventually(lambda: place.rows == wanted)
 
     assert batches == [1500, 1500, 600]
     assert place.reconciler.repaired == 0
@@ -295,6 +296,7 @@ async def test_what_others_told_is_followed_soon_and_together(place: Place) -> N
 
 async def test_a_verb_has_its_turn_between_what_others_told(place: Place) -> None:
     many = [a_remote(f"m{one}", f"10.50.{100 + one // 250}.{1 + one % 250}") for one in range(2000)]
+    wanted = rows_of(*REMOTES, *many)
     await place.store.commit(Drop(WEB_HERE))
     asked = asyncio.Event()
     refuse(place, lambda _step: asked.set())
@@ -304,8 +306,8 @@ async def test_a_verb_has_its_turn_between_what_others_told(place: Place) -> Non
 
         await place.reconciler.converge(Owner(WEB))
 
-        assert len(place.rows) < len(rows_of(*REMOTES, *many))
-        await eventually(lambda: place.rows == rows_of(*REMOTES, *many))
+        assert len(place.rows) < len(wanted)
+        await eventually(lambda: place.rows == wanted)
 
 
 async def test_a_remote_s_row_that_fails_fails_no_verb_and_is_tried_at_the_next_look(place: Place) -> None:

@@ -1,6 +1,5 @@
 """Looks at the host, all at once, and changes nothing: reads files, and runs programs that list."""
 
-import asyncio
 import calendar
 import ctypes
 import json
@@ -15,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mdnp.cluster import ClusterUnavailable
-from mdnp.cluster.access import Access, connect
 from mdnp.config import CONFIG_FILE, Settings, shown
 from mdnp.dataplane.naming import TABLE
 from mdnp.doctor import (
@@ -24,7 +21,6 @@ from mdnp.doctor import (
     Daemon,
     Disk,
     Docker,
-    Etcd,
     Fact,
     Facts,
     File,
@@ -34,12 +30,12 @@ from mdnp.doctor import (
     claims,
     firewall,
     need,
+    servers,
     trial,
     units,
 )
 from mdnp.engine import once
 from mdnp.model.errors import MdnpError
-from mdnp.model.etcd_url import EtcdURL, parse_etcd_url
 
 T = TypeVar("T")
 Ask = Callable[[str], Any]  # the daemon, by path
@@ -53,7 +49,6 @@ _KEEPERS = frozenset({"chronyd", "ntpd", "openntpd", "systemd-timesyn", "ptp4l",
 _SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
 _OFF = "off"
 _CERTIFICATES = ("tls_cert", "tls_ca", "etcd_cert", "etcd_ca")
-_SMALL = "/mdnp/v1/epoch"  # what of etcd is read to see whether it can be
 _PLACES = ("socket", "state_dir", "runtime_dir", "docker_host")
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON of /proc/net/unix
 _SYSCTLS = (
@@ -94,7 +89,7 @@ def gather(settings: Settings, ask: Ask, *, configuration: Fact[str], root: Path
         unclaimed=_fact(lambda: _unclaimed(daemon, found["docker"], ask, effective.docker_socket)),
         places=_places(effective, root),
         certificates=_fact(lambda: _certificates(settings, daemon, found["specs"])),
-        etcd=_fact(lambda: _etcd(settings, daemon)),
+        etcd=_fact(lambda: servers.ask(_told(settings, daemon))),
         **found,
     )
 
@@ -373,31 +368,6 @@ def _end(certificate: str) -> float:
 def _told(settings: Settings, daemon: Fact[Daemon]) -> Mapping[str, str]:
     """The settings in words: the daemon's, which may have been given flags, or what it would start with."""
     return daemon.settings if isinstance(daemon, Daemon) else shown(settings)
-
-
-def _etcd(settings: Settings, daemon: Fact[Daemon]) -> dict[str, Etcd]:
-    """Each server is asked by itself, all at once, as the daemon would ask it. Errors: MdnpError, as for a bad file."""
-    told = {name: text for name, text in _told(settings, daemon).items() if text != _OFF}
-    urls = [parse_etcd_url(text) for text in told.get("etcd", "").split()]
-    files = {name: Path(told[f"etcd_{name}"]) for name in ("ca", "cert", "key") if f"etcd_{name}" in told}
-    password = Path(told["etcd_password_file"]) if "etcd_password_file" in told else None
-    access = Access(**files, user=told.get("etcd_user", ""), password_file=password)
-    return asyncio.run(_asked_all(urls, access)) if urls else {}
-
-
-async def _asked_all(urls: Sequence[EtcdURL], access: Access) -> dict[str, Etcd]:
-    answers = await asyncio.gather(*(_asked(url, access) for url in urls))
-    return dict(zip(map(str, urls), answers, strict=True))
-
-
-async def _asked(url: EtcdURL, access: Access) -> Etcd:
-    server = connect([url], access)
-    try:
-        return Etcd((await server.snapshot(_SMALL)).cluster)
-    except ClusterUnavailable as error:
-        return Etcd(trouble=str(error).partition(f"{url}: ")[2] or str(error))
-    finally:
-        await server.close()
 
 
 class _Timex(ctypes.Structure):

@@ -184,6 +184,7 @@ class Attendance:
             )
         self._check_vtep(me)
         if self._last and entry and entry.revision == self._last.alive and await self._is_kept(self._last.lease):
+            log.info("in the cluster again")
             self._last = replace(self._last, epoch=self._follower.epoch_revision)
             self._council.take(self._last)
             return
@@ -266,11 +267,10 @@ class Attendance:
             self._last = None
 
     def _lose_seat(self, why: str) -> None:
-        self._council.seat = None
         self._vigil.fail()
         if why != self._council.trouble:
             log.warning("not in the cluster: %s", why)
-        self._council.trouble = why
+        self._council.lose(why)
 
 
 async def _together(*runs: Coroutine[Any, Any, None]) -> None:

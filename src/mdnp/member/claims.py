@@ -213,10 +213,7 @@ class Claims:
     def _is_agreed(self, row: BlockRow | None, address: IPAddress, owner: HostID) -> bool:
         claim = row.claims.get(address) if row else None
         if claim is None or claim.host != self._council.me:
-            raise Conflict(
-                f"address {address} is held on host {self._council.view.called(owner)}, or was given back there less"
-                " than a minute ago: choose another"
-            )
+            raise Conflict(f"address {address} is held on host {self._council.view.called(owner)}: choose another")
         return claim.agreed
 
     async def _take_back(self, pool: IPNetwork, address: IPAddress, owner: HostID) -> None:

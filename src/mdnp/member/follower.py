@@ -11,7 +11,7 @@ import msgspec
 from mdnp.cluster import Batch, Compacted, Entry, Event, Put, Snapshot, Unchanged
 from mdnp.member import About, News
 from mdnp.member.epochs import Past, goes_on, next_epoch
-from mdnp.member.records import EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
+from mdnp.member.records import ALIVE, EPOCH, FORMAT, ROOT, VERSION, decoded, removed_key, value, vni_key
 from mdnp.member.rows import AliveRow, EpochRow, FormatRow, NetworkRow, RemovedRow, SegmentRow, VniRow
 from mdnp.member.seat import Council, Lapsed
 from mdnp.member.view import View
@@ -217,7 +217,7 @@ class Follower:
         # Revisions are of one epoch's data.
         same = view.epoch == past.number
         seen = replace(past, revision=max(past.revision, self._council.revision) if same else 0)
-        went_back = same and (self._is_other or view.went_back(snapshot.entries))
+        went_back = same and (self._is_other or view.went_back(snapshot.entries, seen.revision))
         return goes_on(found, seen, snapshot.cluster, snapshot.revision, went_back=went_back)
 
     async def _begin_epoch(self, snapshot: Snapshot, found: EpochRow | None) -> None:
@@ -241,7 +241,7 @@ class Follower:
                 put[vni_key(row.segment.vni)] = value(VniRow(row.segment.vni, row.segment.id))
             conditions = [Unchanged(one, 0) for one in put]
             if await self._council.cluster.commit(conditions, [Put(one, text) for one, text in put.items()]) is None:
-                log.warning("%s is not put there again: another host has put another", key)
+                log.info("%s was put there again by another host", key)
 
     def _take(self, batch: Batch) -> None:
         keys = {event.key for event in batch.events}
@@ -262,7 +262,9 @@ class Follower:
     def _note_clocks(self, batch: Batch) -> None:
         """Nothing is decided by them; people compare logs."""
         for event in batch.events:
-            row = decoded(event.key, event.entry.value) if event.entry else None
+            if not event.key.startswith(ALIVE) or event.entry is None:
+                continue
+            row = decoded(event.key, event.entry.value)
             if not isinstance(row, AliveRow) or row.host == self._council.me:
                 continue
             skew = row.clock - self._clock()

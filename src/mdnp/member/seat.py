@@ -44,6 +44,7 @@ class Council:
         self.trouble = "etcd was not asked yet"
         self._remarks: dict[tuple[About, str], str] = {}
         self._news = asyncio.Event()
+        self._asked = asyncio.Event()
 
     @property
     def me(self) -> HostID:
@@ -52,6 +53,17 @@ class Council:
     def take(self, seat: Seat) -> None:
         self.seat = seat
         self.trouble = ""
+        self._asked.set()
+
+    def lose(self, why: str) -> None:
+        """We are not in the cluster."""
+        self.seat = None
+        self.trouble = why
+        self._asked.set()
+
+    async def asked(self) -> None:
+        """Until it is known, after the start, whether we are in the cluster."""
+        await self._asked.wait()
 
     def follow(self, revision: int) -> None:
         """The view is at this revision now."""

@@ -65,6 +65,7 @@ class Teller:
         self._joining[wanted.id] = asyncio.get_running_loop().time() + _JOINING_S
         try:
             async with within_limit(f"segment {wanted.id}"):
+                await self._council.asked()  # a daemon that was just started answers too
                 return await self._join(wanted)
         except BaseException:
             self.leave(wanted.id)

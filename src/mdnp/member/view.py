@@ -108,9 +108,8 @@ class View:
         return [self.blocks[pool][network] for pool, network in self._claimed_by.get(host, ())]
 
     def known_segments(self) -> tuple[KnownSegment, ...]:
-        return tuple(
-            KnownSegment(self.segments[one], tuple(sorted(self.members.get(one, ())))) for one in sorted(self.segments)
-        )
+        known = (KnownSegment(one, tuple(sorted(self.members.get(one.id, ())))) for one in self.segments.values())
+        return tuple(sorted(known, key=lambda one: one.segment.id))
 
     def newest_generation(self, segment: SegmentID, addresses: Iterable[IPAddress]) -> int:
         return self._remotes.newest_generation(segment, addresses)
@@ -150,9 +149,12 @@ class View:
         row = self.hosts.get(host) or self.alive.get(host)
         return f"{row.name} ({host})" if row else host
 
-    def went_back(self, entries: Mapping[str, Entry]) -> bool:
-        """Whether a snapshot is of other or older data than what we saw: a key was written earlier than it was."""
-        return any(self._seen(key, entry) > entry.revision for key, entry in entries.items())
+    def went_back(self, entries: Mapping[str, Entry], revision: int) -> bool:
+        """
+        Whether a snapshot is of older data than that which this view followed up to `revision`: a key was written
+        earlier than we saw, or is there although it was gone.
+        """
+        return any(self._is_older(key, entry, revision) for key, entry in entries.items() if not key.startswith(ALIVE))
 
     def replace(self, entries: Mapping[str, Entry], epoch: int) -> News:
         """The whole of what stands in etcd, whose epoch is this one; what of the outlook changed."""
@@ -194,11 +196,12 @@ class View:
             *self._shared_vteps(),
         ]
 
-    def _seen(self, key: str, entry: Entry) -> int:
+    def _is_older(self, key: str, entry: Entry, revision: int) -> bool:
         host = host_of(key)
-        if host in self._aside:
-            return self._aside[host].get(key, entry).revision
-        return self.revision_of(key)
+        if host is not None and host != self.me and (host in self._aside or self.is_unseeded(host)):
+            return False  # what we have of it is of the data before
+        seen = self.revision_of(key)
+        return entry.revision < seen or (seen == 0 and entry.revision <= revision)
 
     def _keep(self, entries: Mapping[str, Entry]) -> None:
         """Set aside what etcd has of hosts that did not tell everything for this epoch."""
@@ -316,7 +319,7 @@ class View:
                 del self.vnis[vni]
             case MemberRow(segment_of, host):
                 self._note_member(segment_of, host)
-                _discard(self.members, segment_of, host)
+                self.members[segment_of].discard(host)
             case EndpointRow():
                 self._changed.remotes |= self._remotes.tell(row.id, None)
             case BlockRow():
@@ -392,9 +395,3 @@ def _epoch_of(key: str, entry: Entry) -> int | None:
     except Undecodable:
         return None
     return row.epoch if isinstance(row, HostRow) else None
-
-
-def _discard(index: dict[SegmentID, set[HostID]], segment: SegmentID, host: HostID) -> None:
-    index[segment].discard(host)
-    if not index[segment]:
-        del index[segment]
