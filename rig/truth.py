@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rig.cluster import Cluster, Node, at_once
@@ -91,9 +92,9 @@ def silent_pairs(cluster: Cluster) -> list[str]:
     return [line for lines in at_once(ask, seats) for line in lines] if seats else []
 
 
-def silent(sandbox: str, addresses: Iterable[str]) -> set[str]:
-    """Those of the addresses that do not answer a ping from a container's namespace, all asked at once."""
-    command = ["nsenter", f"--net={sandbox}", "--", "sh", "-c", _PING_ALL, "ping", *addresses]
+def silent(namespace: str | Path, addresses: Iterable[str]) -> set[str]:
+    """Those of the addresses that do not answer a ping from a network namespace, all asked at once."""
+    command = ["nsenter", f"--net={namespace}", "--", "sh", "-c", _PING_ALL, "ping", *addresses]
     return set(run(command).out.split())
 
 
