@@ -42,19 +42,21 @@ def _must_be_true(fleet: Fleet) -> None:
 
 
 def test_a_container_moves_to_another_host_with_its_address(fleet: Fleet) -> None:
-    """One that was asked for, in nobody's block, and one that the first host gave from a block of its own."""
+    """One that was asked for, in nobody's block; and there and back one that the first host gave from its own."""
     fleet.network()
     [watching] = fleet.boxes("c1")
     given = fleet.box(0, "given")
-    for ip4, ip6 in (("10.50.77.7", "fd50::77:7"), given.addresses):
-        places = [given] if ip4 in given.addresses else [fleet.box(0, "mover", f"--ip={ip4}", f"--ip6={ip6}")]
-        for number in (1, 0):
-            assert places[-1].addresses == (ip4, ip6)
-            _is_reached(watching, places[-1])
-            places[-1].remove()
-            places.append(fleet.box(number, "mover", f"--ip={ip4}", f"--ip6={ip6}"))
-        _is_reached(watching, places[-1])
-        places[-1].remove()
+    asked = fleet.box(0, "asked", "--ip=10.50.77.7", "--ip6=fd50::77:7")
+    for box, numbers in ((asked, (1,)), (given, (1, 0))):
+        here = box
+        _is_reached(watching, here)
+        for number in numbers:
+            here.remove()
+            ip4, ip6 = box.addresses
+            here = fleet.box(number, "mover", f"--ip={ip4}", f"--ip6={ip6}")
+            assert here.addresses == box.addresses
+            _is_reached(watching, here)
+        here.remove()
     _must_be_true(fleet)
 
 

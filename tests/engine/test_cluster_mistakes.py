@@ -123,7 +123,6 @@ def test_two_hosts_with_one_identity_are_not_both_let_in(fleet: Fleet) -> None:
     first, second = fleet.cluster.nodes[0], fleet.cluster.nodes[2]
     identity = {one["name"]: one["id"] for one in fleet.mdnp(0, "host", "ls")}["a"]
     second.plugin.stop()
-    second.engine.stop()
     second.host.forget_plugin()
     first.plugin.stop()
     shutil.copytree(first.host.state, second.host.state, dirs_exist_ok=True)
@@ -139,7 +138,6 @@ def test_two_hosts_with_one_identity_are_not_both_let_in(fleet: Fleet) -> None:
     fleet.reach([a1, fleet.box(1, "b1")])
     second.plugin.stop()
     second.host.forget_plugin()
-    second.engine.start()
 
 
 def test_one_tunnel_address_on_two_hosts_is_not_let_in_twice(fleet: Fleet) -> None:
