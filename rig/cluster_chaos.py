@@ -26,7 +26,7 @@ from rig.quiet import Quiet, Untrue, must
 from rig.sandbox import Run
 
 SEED = 20261129
-STEPS = 80
+STEPS = 64
 
 _OVERLAY = ("-d", "mdnp", "--ipam-driver=mdnp", "-o", "mdnp.mode=overlay")
 # A small pool, so that hosts need each other's addresses; both families; and one without multicast.

@@ -12,6 +12,7 @@ from rig.cluster import LEASE_S, Cluster, Node, at_once
 from rig.command import Result
 from rig.image import IMAGE
 from rig.process import Process
+from rig.quiet import Quiet
 from tests.engine.fleet import OVERLAY, Box, Fleet, soon
 from tests.engine.peers import Peers, Stream, target
 
@@ -201,6 +202,8 @@ def test_everything_may_be_killed_in_the_middle(fleet: Fleet, boxes: list[Box]) 
     starting.join()
 
     fleet.reach(boxes)
+    # What an engine that was killed does not know any more is collected.
+    at_once(lambda node: Quiet(node.engine, node.plugin).calm(), fleet.cluster.nodes)
     _must_be_true(fleet)
 
 
