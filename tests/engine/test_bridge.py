@@ -215,7 +215,8 @@ def test_a_bridge_with_a_name_of_the_user_s(story: Story) -> None:
     [
         (["-o", "mdnp.gatway=docker"], "unknown option mdnp.gatway: did you mean mdnp.gateway?"),
         (["-o", "com.docker.network.driver.mtu=12"], "expected bytes from 68 to 65535"),
-        (["-o", "mdnp.mode=overlay"], "mdnp.mode=overlay: not built yet"),
+        (["-o", "mdnp.mode=macvlan"], "mdnp.mode=macvlan: not built yet"),
+        (["-o", "mdnp.mode=overlay"], "an overlay needs a cluster, and this host is in no cluster"),
         (["--subnet=10.77.0.0/25"], "overlaps"),  # Docker's own IPAM sees this one first
         (["--subnet=192.0.2.128/25"], "directly on the host's link eth0"),
         (["-o", "com.docker.network.bridge.name=docker0"], "a link docker0 exists that is not mdnp's"),
