@@ -86,14 +86,14 @@ def cluster(engines: Cluster) -> Iterator[Cluster]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Stories on engines get more time than other tests, if they ask for none themselves. One that fails is told again
-    once: of hundreds on real engines one meets a race in many runs. The summary says so.
+    What meets a real kernel or engine and fails is told again once: of thousands one meets a race in many runs. The
+    summary says so. Stories on engines get more time than other tests, if they ask for none themselves.
     """
     for item in items:
-        if not item.get_closest_marker("engine"):
-            continue
-        item.add_marker(pytest.mark.flaky(reruns=1))
-        if not item.get_closest_marker("timeout"):
+        on_engine = item.get_closest_marker("engine")
+        if on_engine or item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+        if on_engine and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT))
 
 

@@ -301,6 +301,11 @@ class Frame:
         is_icmp6 = self.ethertype == 0x86DD and self.payload[6] == socket.IPPROTO_ICMPV6
         return self.ethertype == 0x0806 or (is_icmp6 and self.payload[40] in range(133, 138))
 
+    @property
+    def joins(self) -> bool:
+        """A report to the group of those that hear MLDv2 (RFC 3810), repeated up to some seconds after a start."""
+        return self.to == "33:33:00:00:00:16"
+
 
 class Wire:
     """What passes a port of the underlay, both ways, from now on."""
