@@ -25,6 +25,7 @@ SEGMENT = "mdnp.segment"
 MULTICAST = "mdnp.multicast"
 GUARD = "mdnp.guard"
 ALLOW = "mdnp.allow"
+DNS = "mdnp.dns"
 
 _BRIDGE = "com.docker.network.bridge."
 ICC = f"{_BRIDGE}enable_icc"
@@ -82,6 +83,12 @@ class NetworkOptions:
     guard: bool = True
     segment: str = ""  # a label that must agree on all hosts; the subnets if none is given
     multicast: bool = True
+    dns: bool | None = None  # on for an overlay, off for a bridge
+
+    @property
+    def has_names(self) -> bool:
+        """Whether names are answered for its containers."""
+        return self.mode is Mode.OVERLAY if self.dns is None else self.dns
 
     def routing(self, version: int) -> Routing:
         return self.routing_ipv4 if version == 4 else self.routing_ipv6
@@ -266,6 +273,7 @@ _NETWORK_OPTIONS: dict[str, _Known] = {
     SEGMENT: ("segment", _label),
     GUARD: ("guard", _switch),
     MULTICAST: ("multicast", _switch),
+    DNS: ("dns", _switch),
     ICC: ("icc", _flag),
     MASQUERADE: ("masquerade", _flag),
     HOST_BINDING: ("host_binding", _host_binding),

@@ -6,7 +6,9 @@ from typing import NewType
 
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
+from mdnp.model.names import Names
 from mdnp.model.network import IPAddress, IPNetwork, Network
+from mdnp.model.port import Protocol
 
 # A segment's identity: its subnets, sorted and joined by a comma ("10.50.0.0/16,fd50::/64").
 SegmentID = NewType("SegmentID", str)
@@ -37,7 +39,8 @@ class Segment:
 class RemoteEndpoint:
     """
     An endpoint of a segment on another host, or that host's own address in the segment. `generation` grows with each
-    holder of an address, so that a late word about an earlier one changes nothing.
+    holder of an address, so that a late word about an earlier one changes nothing. `names` is None while its host has
+    not told any.
     """
 
     id: RemoteID
@@ -47,6 +50,8 @@ class RemoteEndpoint:
     mac: MAC
     addresses: tuple[IPAddress, ...]
     generation: int = 0
+    names: Names | None = None
+    ports: tuple[tuple[Protocol, int], ...] = ()  # of the container, that are published
 
     @property
     def is_host(self) -> bool:

@@ -1,0 +1,1 @@
+"""The zone of a network. Pure."""
