@@ -18,7 +18,7 @@ from typing import TypeVar
 from rig.command import until
 from rig.engine import Engine
 from rig.etcd import Etcd
-from rig.host import UPLINK, Host, Namespace, Underlay
+from rig.host import GATEWAY, UPLINK, Host, Namespace, Underlay
 from rig.plugin import MDNP, Plugin
 from rig.rootfs import chosen
 from rig.sandbox import Run
@@ -30,8 +30,8 @@ _Made = TypeVar("_Made")
 # Seconds after which a dead host is taken for one: the least that mdnp takes, so that stories need not wait long.
 LEASE_S = 3
 LABELS = "abcdefgh"
-# Hosts have names of their own, by which an operator knows them.
-_NAMED = 'echo "$0" >/proc/sys/kernel/hostname; exec "$@"'
+# Hosts have names of their own, by which an operator knows them, and resolvers of their own.
+_NAMED = 'echo "$0" >/proc/sys/kernel/hostname; mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
 _CUTS = """
 table bridge cuts {
     set pairs { type ifname . ifname; }
@@ -102,7 +102,9 @@ class Cluster:
         A plugin for `host`, not yet started. By default it asks the cluster's etcd, and its tunnels end at the host's
         IPv4 address.
         """
-        named = ("unshare", "--uts", "sh", "-c", _NAMED, host.label)
+        resolvers = host.folder / "resolv.conf"
+        resolvers.write_text(f"nameserver {GATEWAY.ip}\n")
+        named = ("unshare", "--uts", "--mount", "--propagation=slave", "sh", "-c", _NAMED, host.label, resolvers)
         given = [f"--etcd={etcd or self.etcd.url}", f"--host-address={address or host.address.ip}"]
         env = {"MDNP_LEASE": str(LEASE_S)}
         return Plugin(host, (*named, MDNP, "serve"), options=[*given, *options], env=env)
