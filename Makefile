@@ -12,12 +12,12 @@ help:  ## show this
 setup:  ## make .venv and install what is missing, system packages included
 	@tools/setup
 
-check: setup  ## lint, types, import contracts and the tests that need no root
+check: setup  ## lint, types, import contracts and the quick tests, which need no root
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q . || { echo "run \`make fix\`"; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
-	@$(BIN)/pytest -q -n auto -m "not root and not engine"
+	@$(BIN)/pytest -q -n auto --hypothesis-profile=quick -m "not root and not engine and not long"
 
 fix: setup  ## format the code and mend what ruff can
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .

@@ -10,14 +10,15 @@ from tests.world import World, open_world, quick_folder
 pytest_plugins = ["rig.fixtures"]
 
 # Derandomized: a run says the same as the last one. `--hypothesis-seed=random` looks further.
-settings.register_profile(
-    "mdnp",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-    database=None,
-)
+for profile, examples in (("mdnp", 50), ("quick", 10)):  # the latter for `make check`
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
+    )
 settings.load_profile("mdnp")
 
 

@@ -14,6 +14,8 @@ from tests.cli.shells import BIN, PROMPT, fish_offers, shell
 from tests.ipam.daemon import Daemon
 from tests.world import BRIDGE, DB, DB_LINK, NET, OTHER_NET, WEB, WEB_LINK, create_endpoint, create_network
 
+pytestmark = pytest.mark.long
+
 OTHER_BRIDGE = f"mdb-{OTHER_NET[:11]}"
 
 

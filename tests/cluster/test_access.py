@@ -106,6 +106,7 @@ def test_secrets_that_others_may_read_are_told(
     assert [one.split(" ")[0] for one in caplog.messages] == ["etcd_password_file", "etcd_key"]
 
 
+@pytest.mark.long
 def test_a_host_that_is_in_no_cluster_loads_no_grpc() -> None:
     loaded = "import sys, mdnp.daemon, mdnp.cluster.access; print({'grpc', 'google.protobuf'} & set(sys.modules))"
 

@@ -280,6 +280,7 @@ async def test_a_watch_is_resumed_after_what_a_batch_told(ground: Ground) -> Non
         assert await ears.events(1) == [Event(A, Entry(b"2", missed))]
 
 
+@pytest.mark.long
 async def test_a_heartbeat_never_runs_ahead_of_what_was_told(ground: Ground) -> None:
     start = (await ground.cluster.snapshot(P)).revision
     async with watching(ground.cluster, start) as ears:
@@ -294,6 +295,7 @@ async def test_a_heartbeat_never_runs_ahead_of_what_was_told(ground: Ground) -> 
         assert await ears.events(1) == [Event(A, Entry(b"2", missed))]
 
 
+@pytest.mark.long
 async def test_what_is_forgotten_cannot_be_watched(ground: Ground) -> None:
     start = await put(ground.cluster, Put(A, b"1"))
     await put(ground.cluster, Put(A, b"2"))
@@ -312,6 +314,7 @@ async def test_what_is_forgotten_cannot_be_watched(ground: Ground) -> None:
 # Trouble.
 
 
+@pytest.mark.long
 async def test_a_frozen_server_is_noticed(ground: Ground) -> None:
     start = await put(ground.cluster, Put(A, b"1"))
     async with watching(ground.cluster, start - 1) as ears:

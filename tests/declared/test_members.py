@@ -103,6 +103,7 @@ async def test_a_network_is_made_on_all_hosts_told_and_removed(sites: list[Site]
     assert made == (["blue"], ["blue"], {HostID(f"{number:016x}"): "" for number in (1, 2)})
 
 
+@pytest.mark.long
 async def test_a_host_that_was_down_makes_and_removes_it_when_it_is_back(sites: list[Site]) -> None:
     one, two = sites
     async with one.runs():

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -39,6 +40,8 @@ from tests.world import (
     publish,
     quick_folder,
 )
+
+pytestmark = pytest.mark.long
 
 Result = TypeVar("Result")
 

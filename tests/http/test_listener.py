@@ -511,6 +511,7 @@ async def test_a_socket_of_a_successor_stays(door: Door) -> None:
         await client.close()
 
 
+@pytest.mark.long
 async def test_a_connection_that_says_nothing_holds_up_the_drain_for_a_moment_only(door: Door) -> None:
     silent = raw(door.path)
 

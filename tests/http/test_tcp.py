@@ -291,6 +291,7 @@ async def test_who_waits_in_the_queue_when_the_drain_begins_is_answered(gate: Ga
     assert [answer[-9:] for answer in answers] == [f"POST /{number} 0".encode()[-9:] for number in range(5)]
 
 
+@pytest.mark.long
 async def test_a_call_that_is_only_partly_here_when_the_drain_begins_is_answered(gate: Gate, ours: Paths) -> None:
     call = request("/one", bytes(1_000_000))
     connection = await asyncio.to_thread(connected, gate.address, trusting(ours, ours.client))
@@ -323,6 +324,7 @@ async def test_while_it_drains_whoever_comes_anew_is_refused_before_he_has_sent_
     await drain
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("secured", [False, True], ids=["without a handshake", "after it"])
 async def test_who_says_nothing_holds_up_the_drain_for_a_moment_only(gate: Gate, ours: Paths, secured: bool) -> None:
     silent: socket.socket = socket.create_connection((HOST, gate.address.port), timeout=10)
@@ -337,6 +339,7 @@ async def test_who_says_nothing_holds_up_the_drain_for_a_moment_only(gate: Gate,
     silent.close()
 
 
+@pytest.mark.long
 async def test_what_does_not_end_is_cut_off_and_told(gate: Gate, ours: Paths, caplog: pytest.LogCaptureFixture) -> None:
     connection = await asyncio.to_thread(connected, gate.address, trusting(ours, ours.client))
     await asyncio.to_thread(connection.sendall, request("/wait"))

@@ -12,6 +12,8 @@ from mdnp.install.certificates import DAYS, missing, names, paths, present
 from mdnp.model.errors import Conflict, InvalidParameter, MdnpError
 from mdnp.model.tcp_address import TcpAddress
 
+pytestmark = pytest.mark.long
+
 ADDRESS = TcpAddress("127.0.0.1", 4460)
 FOLDER = Path("/etc/mdnp/tls")
 ALL = ["ca.pem", "ca-key.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem"]

@@ -10,6 +10,8 @@ import pytest
 
 from mdnp.install.place import RECORD
 
+pytestmark = pytest.mark.long
+
 MDNP = Path(sys.executable).parent / "mdnp"
 UNIT = "etc/systemd/system/mdnp.service"
 CONFIGURATION = "etc/mdnp/mdnp.toml"

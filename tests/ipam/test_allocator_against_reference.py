@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -12,6 +13,8 @@ from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.errors import Conflict, Exhausted, InvalidParameter
 from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.pool import Pool, parse_pool
+
+pytestmark = pytest.mark.long
 
 REST_S = 10.0
 POOLS = [

@@ -304,6 +304,7 @@ kinds = st.sampled_from([Put, Drop, Hold, Free])
 waves = st.lists(st.tuples(st.lists(calls, max_size=8), broken, kinds), min_size=1, max_size=10)
 
 
+@pytest.mark.long
 @given(waves)
 @settings(max_examples=60)
 def test_what_is_in_memory_is_on_disk_whatever_came_at_once(story: list[tuple[list[Call], int, type[Change]]]) -> None:

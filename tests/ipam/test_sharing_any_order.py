@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -16,6 +17,8 @@ from mdnp.model.errors import MdnpError
 from mdnp.model.host import HostID
 from tests.ipam.commons import Commons, Plot
 from tests.world import Clock, quick_folder
+
+pytestmark = pytest.mark.long
 
 Result = TypeVar("Result")
 HOSTS = ("a", "b", "c")

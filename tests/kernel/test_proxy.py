@@ -302,6 +302,7 @@ async def test_closing_ends_a_connection_that_was_just_accepted() -> None:
             assert client.recv(1) == b""
 
 
+@pytest.mark.long
 async def test_without_descriptors_clients_wait_until_there_are_some(
     published: Published, caplog: pytest.LogCaptureFixture
 ) -> None:

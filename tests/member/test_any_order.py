@@ -6,6 +6,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,6 +21,8 @@ from mdnp.model.identity import NetworkID
 from mdnp.model.segment import Block
 from tests.member.hours import Hours
 from tests.member.lab import LEASE_S, Lab, Machine, Wanted, quiet
+
+pytestmark = pytest.mark.long
 
 HOSTS = 4
 WANTED = [Wanted(("10.50.0.0/24",)), Wanted(("10.60.0.0/26", "fd60::/120"))]

@@ -110,6 +110,8 @@ def test_a_snapshot_leaves_what_the_events_would_have(first: list[Change], secon
     for number, (what, of) in enumerate([*first, *second], start=1):
         if isinstance(of, frozenset):
             continue
+        if what == "drop" and isinstance(of, HostRow | RemovedRow):
+            continue  # a host's row goes with a tombstone only, and that stays: what is missing otherwise was lost
         if what == "put":
             stood[key(of)] = Entry(value(of), number)
         else:

@@ -555,6 +555,7 @@ def lives(draw: st.DrawFn) -> tuple[Network, list[Endpoint]]:
     return network, [replace(one, phase=Phase.CREATED) for one in draw(st.lists(endpoints(network), max_size=4))]
 
 
+@pytest.mark.long
 @given(lives())
 def test_after_whatever_verbs_did_from_memory_a_look_finds_nothing_to_do(life: tuple[Network, list[Endpoint]]) -> None:
     network, story = life

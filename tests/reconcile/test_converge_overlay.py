@@ -274,6 +274,7 @@ async def test_one_endpoint_more_plans_nothing_of_the_remotes(place: Place) -> N
 # Of many, and of what fails.
 
 
+@pytest.mark.long
 async def test_what_others_told_is_followed_soon_and_together(place: Place) -> None:
     many = [a_remote(f"m{one}", f"10.50.{100 + one // 250}.{1 + one % 250}") for one in range(1200)]
     wanted = rows_of(*REMOTES, *many)
@@ -294,6 +295,7 @@ async def test_what_others_told_is_followed_soon_and_together(place: Place) -> N
     assert place.reconciler.repaired == 0
 
 
+@pytest.mark.long
 async def test_a_verb_has_its_turn_between_what_others_told(place: Place) -> None:
     many = [a_remote(f"m{one}", f"10.50.{100 + one // 250}.{1 + one % 250}") for one in range(2000)]
     wanted = rows_of(*REMOTES, *many)

@@ -561,6 +561,7 @@ def test_every_network_survives_its_row(network: Network) -> None:
     assert (read, read.since, read.listed) == (network, network.since, network.listed)
 
 
+@pytest.mark.long
 async def test_the_history_ends_somewhere_and_what_is_held_stays(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     await store.close()

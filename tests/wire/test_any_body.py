@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,12 +171,14 @@ async def say(calls: list[Call], settled: bool) -> None:
             await check_well(world)
 
 
+@pytest.mark.long
 @settings(max_examples=25)
 @given(st.lists(raw | cut, min_size=5, max_size=15), st.booleans())
 def test_any_bytes_are_answered(calls: list[Call], settled: bool) -> None:
     asyncio.run(say(calls, settled))
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(st.lists(mutated(), min_size=3, max_size=8), st.booleans())
 def test_any_request_is_answered(calls: list[Call], settled: bool) -> None:
