@@ -17,6 +17,7 @@ from mdnp.model.errors import MdnpError, StoreUnavailable
 from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC, derived_mac
+from mdnp.model.names import Called
 from mdnp.model.network import IPAddress, IPNetwork, Network, Subnet
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.pool import PoolID
@@ -134,13 +135,14 @@ class Notebook:
         self.networks: dict[NetworkID, Network] = {}
         self.endpoints: dict[EndpointID, Endpoint] = {}
         self.blocks: dict[str, Block] = {}
+        self.called: dict[str, Called] = {}
         self.facts: dict[str, str] = {}
         self.rows: dict[str, Known] = {}
         self.trouble = ""
 
     @property
     def promises(self) -> Promises:
-        return Promises(self.networks, self.endpoints, {}, self.blocks)
+        return Promises(self.networks, self.endpoints, {}, self.blocks, self.called)
 
     async def commit(self, *changes: StoreChange) -> None:
         await asyncio.sleep(0)
@@ -181,6 +183,7 @@ class Notebook:
             Network: self.networks,
             Endpoint: self.endpoints,
             Block: self.blocks,
+            Called: self.called,
         }
         return kept[type(record)]
 

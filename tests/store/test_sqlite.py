@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.errors import Conflict, Damaged, InvalidParameter, MdnpError, StoreUnavailable
+from mdnp.model.names import Called, Names
 from mdnp.model.network import Network
 from mdnp.model.options import GatewayMode, NetworkOptions, Routing
 from mdnp.model.port import Protocol, Publication
 from mdnp.store import Drop, Put, Store
 from mdnp.store.migrations import MIGRATIONS
-from mdnp.store.rows import endpoint_of, network_of, statement
+from mdnp.store.rows import called_of, endpoint_of, network_of, statement
 from mdnp.store.sqlite import FILE, SqliteStore
 from tests.dataplane.strategies import publications
 from tests.world import DB, NET, OTHER_NET, WEB, a_network, a_port, an_endpoint
@@ -149,6 +150,47 @@ async def test_a_promise_is_replaced_by_the_one_with_its_id(tmp_path: Path) -> N
     assert kept(store) == ([replace(NETWORK, mtu=1400)], [left])
     await store.close()
     assert await reopened(tmp_path) == ([replace(NETWORK, mtu=1400)], [left])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=9), min_size=3).map(tuple))
+def test_names_are_read_as_they_were_written(texts: tuple[str, ...]) -> None:
+    name, hostname, service, *aliases = texts
+    called = Called(WEB, Names(name, tuple(aliases), hostname, service))
+
+    assert called_of(statement(Put(called))[1]) == called
+
+
+async def test_what_docker_calls_things_is_kept_with_or_without_what_is_called(tmp_path: Path) -> None:
+    called = [Called(NET, Names("blue")), Called(WEB, Names("web", ("www", "c3c3c3c3c3c3"), "c3c3c3c3c3c3", "shop"))]
+    store = await SqliteStore.open(tmp_path)
+    await store.commit(Put(NETWORK), Put(ENDPOINT), *map(Put, called))
+    await store.commit(Put(Called(WEB, Names("old"))))
+    await store.commit(Put(called[1]), Put(Called(DB, Names("db"))))
+    await store.commit(Drop(ENDPOINT), Drop(NETWORK), Drop(Called(DB, Names(""))))
+    in_memory = list(store.promises.called.values())
+    await store.close()
+
+    store = await SqliteStore.open(tmp_path)
+
+    assert in_memory == list(store.promises.called.values()) == called
+    await store.commit(*map(Drop, called))
+    assert not store.promises.called
+    await store.close()
+
+
+async def test_a_state_without_names_is_taken_on(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    await store.commit(Put(NETWORK), Put(ENDPOINT))
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.executescript("DROP TABLE called; PRAGMA user_version=1;")
+
+    store = await SqliteStore.open(tmp_path)
+    await store.commit(Put(Called(WEB, Names("web"))))
+
+    assert kept(store) == ([NETWORK], [ENDPOINT])
+    assert store.promises.called == {WEB: Called(WEB, Names("web"))}
+    await store.close()
 
 
 async def test_dropping_what_is_not_there_is_no_error(tmp_path: Path) -> None:

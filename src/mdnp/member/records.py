@@ -8,7 +8,7 @@ cannot be read is `Undecodable`, with the reason: one bad row is reported, and h
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,7 +32,9 @@ from mdnp.member.rows import (
 from mdnp.model.errors import MdnpError
 from mdnp.model.host import HostID
 from mdnp.model.mac import parse_mac
+from mdnp.model.names import Names
 from mdnp.model.network import IPAddress, IPNetwork
+from mdnp.model.port import Protocol
 from mdnp.model.segment import Segment, SegmentID, segment_id
 
 ROOT = "/mdnp/v1/"
@@ -41,6 +43,12 @@ _VNIS = range(1, 1 << 24)
 
 # Thousands of rows name the same few segments, and reading a network costs more than the rest of a row.
 _SEGMENTS_AT_HAND = 256
+
+# What a host tells of an endpoint costs every other one: more than these of its names and ports nobody takes.
+_ALIASES = 64
+_NAME = 255  # bytes; RFC 1035, 2.3.4: nothing longer can be asked for
+_NAMED_PORTS = 256
+_LAST_PORT = 65535
 
 # The endpoint that is the host's own address in a segment.
 HOST_ENDPOINT = "host"
@@ -103,6 +111,8 @@ def network_key(name: str) -> str:
 
 
 def value(row: Row) -> bytes:
+    if isinstance(row, EndpointRow):  # by far the most, and all of ours are compared at each change
+        return _endpoint_value(row)
     _, keyed = _KEYS[type(row)]
     fields = msgspec.to_builtins(_subject(row), enc_hook=str, str_keys=True)
     return msgspec.json.encode({name: value for name, value in fields.items() if name not in keyed})
@@ -191,11 +201,24 @@ class _Segment(msgspec.Struct):
     multicast: bool = True
 
 
+_Name = Annotated[str, msgspec.Meta(max_length=_NAME)]
+_Port = Annotated[str, msgspec.Meta(max_length=len("65535/sctp"))]
+
+
+class _Names(msgspec.Struct, omit_defaults=True):
+    name: _Name = ""
+    aliases: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=_ALIASES)] = ()
+    hostname: _Name = ""
+    service: _Name = ""
+
+
 class _Endpoint(msgspec.Struct):
     mac: str
     addresses: tuple[str, ...]
     generation: int = 0
     given: bool = False
+    names: _Names | msgspec.UnsetType = msgspec.UNSET
+    ports: Annotated[tuple[_Port, ...], msgspec.Meta(max_length=_NAMED_PORTS)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Claim(msgspec.Struct):
@@ -265,7 +288,45 @@ def _endpoint(value: bytes, segment: str, host: str, endpoint: str) -> EndpointR
     for address in addresses:
         if not any(address in subnet for subnet in subnets):
             raise ValueError(f"address {address} is not in the segment")
-    return EndpointRow(identity, HostID(host), endpoint, parse_mac(read.mac), addresses, read.generation, read.given)
+    return EndpointRow(
+        identity,
+        HostID(host),
+        endpoint,
+        parse_mac(read.mac),
+        addresses,
+        read.generation,
+        read.given,
+        Names(read.names.name, read.names.aliases, read.names.hostname, read.names.service) if read.names else None,
+        tuple(map(_port, read.ports or ())),
+    )
+
+
+def _endpoint_value(row: EndpointRow) -> bytes:
+    return msgspec.json.encode(
+        _Endpoint(
+            row.mac,
+            tuple(map(str, row.addresses)),
+            row.generation,
+            row.given,
+            _names(row.names) if row.names else msgspec.UNSET,
+            tuple(f"{port}/{protocol}" for protocol, port in row.ports[:_NAMED_PORTS]) or msgspec.UNSET,
+        )
+    )
+
+
+def _names(names: Names) -> _Names:
+    """What is too long to be asked for is left out: cut off, it would be another name."""
+    name, hostname, service, *aliases = (
+        one if len(one.encode()) <= _NAME else "" for one in (names.name, names.hostname, names.service, *names.aliases)
+    )
+    return _Names(name, tuple(filter(None, aliases))[:_ALIASES], hostname, service)
+
+
+def _port(text: str) -> tuple[Protocol, int]:
+    number, _, protocol = text.partition("/")
+    if not (number.isdecimal() and number.isascii() and 0 < int(number) <= _LAST_PORT):
+        raise ValueError(f"port {text}: expected one as 80/tcp")
+    return Protocol(protocol), int(number)
 
 
 def _block(value: bytes, pool: str, network: str) -> BlockRow:

@@ -126,7 +126,15 @@ class Remotes:
         if not self._has(row, row.mac) or (row.addresses and not addresses):
             return None
         return RemoteEndpoint(
-            identity, row.segment, row.host, self._vteps[row.host], row.mac, addresses, row.generation
+            identity,
+            row.segment,
+            row.host,
+            self._vteps[row.host],
+            row.mac,
+            addresses,
+            row.generation,
+            row.names,
+            row.ports,
         )
 
     def _has(self, row: EndpointRow, what: IPAddress | MAC) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from mdnp.member import DeclaredNetwork
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
+from mdnp.model.names import Names
 from mdnp.model.network import IPAddress, IPNetwork
+from mdnp.model.port import Protocol
 from mdnp.model.segment import RemoteID, Segment, SegmentID
 
 
@@ -82,7 +84,10 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class EndpointRow:
-    """`given` says that the MAC was the user's."""
+    """
+    `given` says that the MAC was the user's. `names` is None where its host does not know any yet, or its network has
+    none; `ports` are those of the container that are published.
+    """
 
     segment: SegmentID
     host: HostID
@@ -91,6 +96,8 @@ class EndpointRow:
     addresses: tuple[IPAddress, ...]
     generation: int = 0
     given: bool = False
+    names: Names | None = None
+    ports: tuple[tuple[Protocol, int], ...] = ()
 
     @property
     def id(self) -> RemoteID:

@@ -14,6 +14,7 @@ from mdnp.model.host import HostID
 from mdnp.model.mac import derived_mac
 from mdnp.model.network import Network
 from mdnp.model.options import Mode
+from mdnp.model.port import Protocol
 from mdnp.model.segment import Segment, SegmentID, segment_of
 from mdnp.store import Promises
 
@@ -27,13 +28,13 @@ def rows(me: HostID, promises: Promises, joining: Iterable[SegmentID], reports: 
     All that is ours alone to tell, but for the host's own row. `joining` are segments whose network is not promised
     yet, `reports` what we made of declared networks.
     """
-    networks = {one.id: segment_of(one) for one in overlays(promises)}
-    segments = dict.fromkeys([*networks.values(), *joining])
+    networks = {one.id: (segment_of(one), one.options.has_names) for one in overlays(promises)}
+    segments = dict.fromkeys([*(segment for segment, _ in networks.values()), *joining])
     return [
         *(MemberRow(one, me) for one in segments),
         *(_host_row(me, one) for one in overlays(promises) if one.host_addresses),
         *(
-            _endpoint_row(me, networks[one.network_id], one)
+            _endpoint_row(me, promises, one, *networks[one.network_id])
             for one in promises.endpoints.values()
             if one.network_id in networks and one.phase is not Phase.LEFT
         ),
@@ -72,6 +73,24 @@ def _host_row(me: HostID, network: Network) -> EndpointRow:
     return EndpointRow(segment_of(network), me, HOST_ENDPOINT, mac, addresses)
 
 
-def _endpoint_row(me: HostID, segment: SegmentID, endpoint: Endpoint) -> EndpointRow:
+def _endpoint_row(
+    me: HostID, promises: Promises, endpoint: Endpoint, segment: SegmentID, has_names: bool
+) -> EndpointRow:
     addresses = tuple(one.ip for one in endpoint.addresses)
-    return EndpointRow(segment, me, endpoint.id, endpoint.mac, addresses, endpoint.generation, given=endpoint.mac_given)
+    called = promises.called.get(endpoint.id) if has_names else None
+    return EndpointRow(
+        segment,
+        me,
+        endpoint.id,
+        endpoint.mac,
+        addresses,
+        endpoint.generation,
+        endpoint.mac_given,
+        called.names if called else None,
+        _ports(endpoint) if has_names else (),
+    )
+
+
+def _ports(endpoint: Endpoint) -> tuple[tuple[Protocol, int], ...]:
+    """Each once, however often it is published."""
+    return tuple(dict.fromkeys((one.request.protocol, one.request.port) for one in endpoint.ports))

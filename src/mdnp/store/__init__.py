@@ -11,6 +11,7 @@ from typing import Protocol
 from mdnp.model.allocation import Allocation, Freed, Record
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.names import Called
 from mdnp.model.network import IPAddress, Network
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.model.segment import Block
@@ -18,26 +19,30 @@ from mdnp.model.segment import Block
 
 @dataclass(frozen=True)
 class Promises:
-    """Views of what is promised now; they follow the store."""
+    """
+    Views of what is promised now; they follow the store. `called` is no promise, but what Docker told last: what is
+    called may be gone already.
+    """
 
     networks: Mapping[NetworkID, Network]
     endpoints: Mapping[EndpointID, Endpoint]
     pools: Mapping[PoolID, PoolPromise]
     blocks: Mapping[str, Block] = field(default_factory=dict)
+    called: Mapping[str, Called] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Put:
     """Record a promise, or replace the one with its id."""
 
-    record: Network | Endpoint | PoolPromise | Block
+    record: Network | Endpoint | PoolPromise | Block | Called
 
 
 @dataclass(frozen=True)
 class Drop:
     """Take a promise back. One that is not there is no error."""
 
-    record: Network | Endpoint | PoolPromise | Block
+    record: Network | Endpoint | PoolPromise | Block | Called
 
 
 @dataclass(frozen=True)

@@ -66,4 +66,14 @@ MIGRATIONS = (
     END;
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,
+    """
+    -- What Docker calls endpoints and networks. Neither is referred to: one may go before its names do.
+    CREATE TABLE called (
+        id       TEXT PRIMARY KEY,
+        name     TEXT NOT NULL,
+        aliases  TEXT NOT NULL, -- JSON array
+        hostname TEXT NOT NULL,
+        service  TEXT NOT NULL
+    ) STRICT;
+    """,
 )

@@ -10,6 +10,7 @@ from mdnp.model.allocation import Allocation, Freed, Kind, Purpose, Record
 from mdnp.model.endpoint import Endpoint, Phase
 from mdnp.model.identity import EndpointID, NetworkID, short
 from mdnp.model.mac import MAC
+from mdnp.model.names import Called, Names
 from mdnp.model.network import Network, Subnet
 from mdnp.model.options import NetworkOptions
 from mdnp.model.pool import Pool, PoolID, PoolPromise
@@ -19,13 +20,14 @@ from mdnp.store import Change, Drop, Fact, Free, Hold, Known, Name, Put, Tenure
 
 Row = Sequence[str | int | float | bytes | None]
 Statement = tuple[str, Row]
-Promise = Network | Endpoint | PoolPromise | Block
+Promise = Network | Endpoint | PoolPromise | Block | Called
 
 _TABLES: dict[type[Promise], str] = {
     Network: "network",
     Endpoint: "endpoint",
     PoolPromise: "pool",
     Block: "block",
+    Called: "called",
 }
 
 _HELD = "WHERE pool_id = ? AND address = ? AND freed_at IS NULL"
@@ -105,6 +107,8 @@ def _put(record: Promise) -> Statement:
             row = (record.id, record.space, str(pool.network), sub_pool, record.since, record.holders, automatic)
         case Block():
             row = (record.id, str(record.pool), str(record.network))
+        case Called(identity, names):
+            row = (identity, names.name, _text(names.aliases), names.hostname, names.service)
     places = ", ".join("?" * len(row))
     return f"INSERT OR REPLACE INTO {_TABLES[type(record)]} VALUES ({places})", row  # noqa: S608  # a word of ours
 
@@ -118,6 +122,11 @@ def pool_of(row: Row) -> PoolPromise:
 def block_of(row: Row) -> Block:
     _, pool, network = map(str, row)
     return Block(ip_network(pool), ip_network(network))
+
+
+def called_of(row: Row) -> Called:
+    identity, name, aliases, hostname, service = map(str, row)
+    return Called(identity, Names(name, tuple(msgspec.json.decode(aliases)), hostname, service))
 
 
 def tenure_of(row: Row) -> Tenure:

@@ -24,6 +24,7 @@ from mdnp.model.allocation import Record
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import Conflict, Damaged, InvalidParameter, MdnpError, StoreUnavailable
 from mdnp.model.identity import EndpointID, NetworkID
+from mdnp.model.names import Called
 from mdnp.model.network import Network
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.model.segment import Block
@@ -35,6 +36,7 @@ from mdnp.store.rows import (
     Promise,
     Row,
     block_of,
+    called_of,
     described,
     endpoint_of,
     known_of,
@@ -73,7 +75,8 @@ class SqliteStore:
         self._endpoints: dict[EndpointID, Endpoint] = {}
         self._pools: dict[PoolID, PoolPromise] = {}
         self._blocks: dict[str, Block] = {}
-        self._promises = Promises(self._networks, self._endpoints, self._pools, self._blocks)
+        self._names: dict[str, Called] = {}
+        self._promises = Promises(self._networks, self._endpoints, self._pools, self._blocks, self._names)
         self.is_new = False  # nothing was ever written to it
         self.trouble = ""
         self._load()
@@ -177,6 +180,9 @@ class SqliteStore:
         for row in self._connection.execute("SELECT * FROM block"):
             block = block_of(row)
             self._blocks[block.id] = block
+        for row in self._connection.execute("SELECT * FROM called"):
+            called = called_of(row)
+            self._names[called.id] = called
 
     async def _read(self, query: str, values: Mapping[str, str]) -> list[Row]:
         def rows() -> list[Row]:
@@ -268,6 +274,7 @@ class SqliteStore:
             Endpoint: self._endpoints,
             PoolPromise: self._pools,
             Block: self._blocks,
+            Called: self._names,
         }
         return kept[type(record)]
 
