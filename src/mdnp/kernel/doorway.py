@@ -1,7 +1,7 @@
 """
 A way into a sandbox for its questions of names: sockets of ours in its network namespace, and a rule that leads there.
 
-The contract; `Sandboxes` of Linux is in `sandbox.py`, for tests there is one in memory.
+The contract; that of Linux is in `sandbox.py`, for tests there is one in memory.
 """
 
 import socket
@@ -24,8 +24,17 @@ class Doorway(Protocol):
         connected yet; non-blocking. Errors: KernelError.
         """
 
+    def stands(self) -> bool:
+        """Whether the sandbox's path is still that of its namespace, which the sockets alone keep alive otherwise."""
+
+    def withdraw(self) -> None:
+        """
+        Questions go to the embedded DNS again, those of who asked us before too; the sockets may still answer what they
+        got. Twice is no error, nor after `close`.
+        """
+
     def close(self) -> None:
-        """The rule goes first. Twice is no error."""
+        """All goes. Twice is no error. It takes a grace period of RCU, 10 to 30 ms: not for the loop's thread."""
 
 
 class Doorways(Protocol):

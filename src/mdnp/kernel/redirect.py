@@ -1,0 +1,176 @@
+"""
+The rules that lead questions of names in a sandbox to us, as messages to nf_tables. Pure.
+
+Written raw, since a context of libnftables takes 0.7 MiB and there would be one for each sandbox. What stands there then,
+in the words of nft (`<name>` are the ports of our sockets):
+
+    table ip mdnp {
+        flags owner
+        chain questions {
+            type filter hook output priority -300; policy accept;
+            meta mark != 0x6d646e70 ip daddr 127.0.0.11 udp dport 53 notrack udp dport set <datagrams>
+            meta mark != 0x6d646e70 ip daddr 127.0.0.11 tcp dport 53 notrack tcp dport set <streams>
+        }
+        chain answers {
+            type filter hook output priority -300; policy accept;
+            ip saddr 127.0.0.11 udp sport <datagrams> notrack udp sport set 53
+            ip saddr 127.0.0.11 tcp sport <streams> notrack tcp sport set 53
+        }
+    }
+
+All is done before connections are tracked, so that Docker's own translation to its embedded DNS, which is left as it
+is, never sees a packet of ours, and nothing of ours is remembered: with NAT, whoever asked us and asks again from the
+same port would be led to us for half a minute more, also when we are dead. The table belongs to the socket that sends
+this and goes with it (NFT_TABLE_F_OWNER, Linux 5.12).
+"""
+
+import struct
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from mdnp.dataplane.naming import MARK, TABLE
+from mdnp.kernel import netlink
+
+EMBEDDED = IPv4Address("127.0.0.11")  # Docker's embedded DNS in each sandbox (libnetwork, resolver.go)
+DNS_PORT = 53
+
+# include/uapi/linux/netfilter/nfnetlink.h
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NF_TABLES = 10
+_HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
+# include/uapi/linux/netfilter/nf_tables.h
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _DELETE_RULE = (_NF_TABLES << 8 | kind for kind in (0, 3, 6, 8))
+_TABLE_NAME, _TABLE_FLAGS, _OWNER = 1, 2, 0x2
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_ELEMENT, _EXPRESSION_NAME, _EXPRESSION_DATA, _VALUE = 1, 1, 2, 1
+_NETWORK, _TRANSPORT = 1, 2  # headers of a packet
+_META_MARK, _META_PROTOCOL = 3, 16
+_EQUAL, _UNEQUAL = 0, 1
+_REGISTER = 1
+_INTERNET_CHECKSUM = 1
+
+_IPV4 = 2
+_OUTPUT, _PRIORITY = 3, -300  # NF_INET_LOCAL_OUT; NF_IP_PRI_RAW, which is before NF_IP_PRI_CONNTRACK
+_QUESTIONS, _ANSWERS = "questions", "answers"
+_SADDR, _DADDR, _SPORT, _DPORT = 12, 16, 0, 2  # where they stand in their headers
+_UDP, _TCP = 17, 6
+_CHECKSUM = {_UDP: 6, _TCP: 16}
+
+_REQUEST, _ACK, _EXCL, _CREATE, _APPEND = 0x1, 0x4, 0x200, 0x400, 0x800
+
+
+def install(datagrams: int, streams: int) -> tuple[bytes, int]:
+    """
+    One transaction that makes the table, and how many answers there will be, each an error number or 0. The ports are
+    those of our sockets.
+    """
+    owner = netlink.attribute(_TABLE_FLAGS, _number(_OWNER))
+    return _transaction(
+        _message(_NEW_TABLE, _CREATE | _EXCL, _text(_TABLE_NAME, TABLE), owner),
+        _chain(_QUESTIONS),
+        _chain(_ANSWERS),
+        *(_question(protocol, port) for protocol, port in ((_UDP, datagrams), (_TCP, streams))),
+        *(_answer(protocol, port) for protocol, port in ((_UDP, datagrams), (_TCP, streams))),
+    )
+
+
+def withdraw() -> tuple[bytes, int]:
+    """As `install`, one that removes the rules for questions; answers to earlier ones are still let through."""
+    return _transaction(_message(_DELETE_RULE, 0, _text(_RULE_TABLE, TABLE), _text(_RULE_CHAIN, _QUESTIONS)))
+
+
+def _transaction(*messages: tuple[int, int, bytes]) -> tuple[bytes, int]:
+    border = _HEADER.pack(0, 0, _NF_TABLES)
+    parts = [netlink.message(_BATCH_BEGIN, _REQUEST, 0, border)]
+    parts += [netlink.message(kind, flags, place, body) for place, (kind, flags, body) in enumerate(messages, 1)]
+    parts.append(netlink.message(_BATCH_END, _REQUEST, 0, border))
+    return b"".join(parts), len(messages)
+
+
+def _message(kind: int, flags: int, *attributes: bytes) -> tuple[int, int, bytes]:
+    return kind, flags | _REQUEST | _ACK, _HEADER.pack(_IPV4, 0, 0) + b"".join(attributes)
+
+
+def _chain(name: str) -> tuple[int, int, bytes]:
+    hook = netlink.nested(
+        _CHAIN_HOOK,
+        netlink.attribute(_HOOK_NUMBER, _number(_OUTPUT)),
+        netlink.attribute(_HOOK_PRIORITY, struct.pack("!i", _PRIORITY)),
+    )
+    named = _text(_CHAIN_TABLE, TABLE), _text(_CHAIN_NAME, name), _text(_CHAIN_TYPE, "filter")
+    return _message(_NEW_CHAIN, _CREATE, *named, hook)
+
+
+def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
+    return _rule(
+        _QUESTIONS,
+        _meta(_META_MARK),
+        _compare(_UNEQUAL, struct.pack("=I", MARK)),
+        *_matched(protocol, _DADDR, _DPORT, DNS_PORT),
+        *_changed(protocol, _DPORT, port),
+    )
+
+
+def _answer(protocol: int, port: int) -> tuple[int, int, bytes]:
+    return _rule(_ANSWERS, *_matched(protocol, _SADDR, _SPORT, port), *_changed(protocol, _SPORT, DNS_PORT))
+
+
+def _rule(chain: str, *expressions: bytes) -> tuple[int, int, bytes]:
+    place = _text(_RULE_TABLE, TABLE), _text(_RULE_CHAIN, chain)
+    return _message(_NEW_RULE, _CREATE | _APPEND, *place, netlink.nested(_RULE_EXPRESSIONS, *expressions))
+
+
+def _matched(protocol: int, address: int, place: int, port: int) -> tuple[bytes, ...]:
+    return (
+        _loaded(_NETWORK, address, 4),
+        _compare(_EQUAL, EMBEDDED.packed),
+        _meta(_META_PROTOCOL),
+        _compare(_EQUAL, bytes([protocol])),
+        _loaded(_TRANSPORT, place, 2),
+        _compare(_EQUAL, _port(port)),
+    )
+
+
+def _changed(protocol: int, place: int, port: int) -> tuple[bytes, ...]:
+    value = netlink.nested(2, netlink.attribute(_VALUE, _port(port)))
+    facts = (_TRANSPORT, place, 2, _REGISTER, _INTERNET_CHECKSUM, _CHECKSUM[protocol])
+    return (
+        _expression("notrack"),
+        _expression("immediate", netlink.attribute(1, _number(_REGISTER)), value),
+        _expression("payload", *_numbers((2, 3, 4, 5, 6, 7), facts)),
+    )
+
+
+def _meta(key: int) -> bytes:
+    return _expression("meta", *_numbers((1, 2), (_REGISTER, key)))
+
+
+def _loaded(header: int, offset: int, length: int) -> bytes:
+    return _expression("payload", *_numbers((1, 2, 3, 4), (_REGISTER, header, offset, length)))
+
+
+def _compare(how: int, value: bytes) -> bytes:
+    return _expression("cmp", *_numbers((1, 2), (_REGISTER, how)), netlink.nested(3, netlink.attribute(_VALUE, value)))
+
+
+def _expression(name: str, *attributes: bytes) -> bytes:
+    """Of a rule. The attributes of each kind are numbered as nf_tables.h does (NFTA_META_DREG is 1 and so on)."""
+    return netlink.nested(_ELEMENT, _text(_EXPRESSION_NAME, name), netlink.nested(_EXPRESSION_DATA, *attributes))
+
+
+def _text(kind: int, value: str) -> bytes:
+    return netlink.attribute(kind, value.encode() + b"\0")
+
+
+def _number(value: int) -> bytes:
+    return struct.pack("!I", value)
+
+
+def _numbers(kinds: Sequence[int], values: Sequence[int]) -> list[bytes]:
+    return [netlink.attribute(kind, _number(value)) for kind, value in zip(kinds, values, strict=True)]
+
+
+def _port(port: int) -> bytes:
+    return struct.pack("!H", port)
