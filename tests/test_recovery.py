@@ -222,7 +222,7 @@ def test_a_network_whose_options_cannot_be_read_is_told_and_the_others_are_recov
 
 def test_an_overlay_is_recovered_without_its_tunnel_and_that_is_told() -> None:
     """Which VNI and which blocks it had stands in the lost record alone."""
-    options = {"mdnp.mode": "overlay", "mdnp.segment": "blue"}
+    options = {"mdnp.mode": "overlay", "mdnp.segment": "blue", "mdnp.dns": "off"}
     network = ListedNetwork(NET, "mdnp", "mdnp", False, options, (ListedPool(ip_network("10.50.0.0/16")),))
 
     found = from_(Listing(frozenset(), {}, {}, {NET: network}))
@@ -230,6 +230,7 @@ def test_an_overlay_is_recovered_without_its_tunnel_and_that_is_told() -> None:
     [overlay] = promised(found)
     assert isinstance(overlay, Network)
     assert (overlay.options.mode, overlay.options.segment, overlay.vni) == (Mode.OVERLAY, "blue", 0)
+    assert not overlay.options.has_names
     assert pools(found) == {f"{SPACE}/10.50.0.0/16": {"10.50.0.1": "gateway"}}
     assert [line.split(":")[0] for line in found.remarks] == [
         f"network {NET[:12]} is an overlay, and was recovered without its tunnel"

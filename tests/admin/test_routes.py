@@ -51,6 +51,7 @@ NETWORK = {
     "masquerade": True,
     "icc": True,
     "guard": True,
+    "dns": False,
     "endpoints": 2,
 }
 WEB_VIEW = {

@@ -163,11 +163,12 @@ async def test_a_network_s_details_say_what_it_does_with_traffic(terminal: Termi
     said = await terminal.mdnp("network", "inspect", NET)
 
     facts = {line[0]: line[1:] for line in said.lines if line}
-    assert [facts[one] for one in ("routing_ipv4", "masquerade", "icc", "guard")] == [
+    assert [facts[one] for one in ("routing_ipv4", "masquerade", "icc", "guard", "dns")] == [
         ["nat"],
         ["yes"],
         ["yes"],
         ["yes"],
+        ["no"],
     ]
     assert ["element", "inet", "mdnp", "nat4", "{", f'"{BRIDGE}"', "}"] in said.lines
 

@@ -43,6 +43,7 @@ def refusal(given: dict[str, object]) -> tuple[type[MdnpError], str]:
     return type(caught.value), str(caught.value)
 
 
+SWITCHES = ("mdnp.guard", "mdnp.dns")
 FLAGS = [(f"{BRIDGE}.enable_icc", "icc"), (f"{BRIDGE}.enable_ip_masquerade", "masquerade")]
 
 
@@ -59,6 +60,7 @@ def test_nothing_given_means_the_defaults() -> None:
         routing_ipv4=Routing.NAT,
         routing_ipv6=Routing.NAT,
         guard=True,
+        dns=None,
     )
     assert parse_endpoint_options({}) == EndpointOptions(allowed=())
 
@@ -68,6 +70,7 @@ def test_every_known_option_has_its_field() -> None:
         "mdnp.mode": "bridge",
         "mdnp.gateway": "docker",
         "mdnp.guard": "off",
+        "mdnp.dns": "on",
         MTU: "9000",
         f"{BRIDGE}.name": "lab0",
         f"{BRIDGE}.enable_icc": "false",
@@ -92,6 +95,7 @@ def test_every_known_option_has_its_field() -> None:
         routing_ipv4=Routing.ROUTED,
         routing_ipv6=Routing.ISOLATED,
         guard=False,
+        dns=True,
     )
 
 
@@ -107,6 +111,8 @@ def test_every_known_option_has_its_field() -> None:
         (PREFIX, "twelve-chars", "iface_prefix", "twelve-chars"),
         ("mdnp.guard", "on", "guard", True),
         ("mdnp.guard", "off", "guard", False),
+        ("mdnp.dns", "on", "dns", True),
+        ("mdnp.dns", "off", "dns", False),
         (f"{BRIDGE}.host_binding_ipv4", "0.0.0.0", "host_binding", IPv4Address(0)),  # noqa: S104
         (f"{BRIDGE}.gateway_mode_ipv4", "nat", "routing_ipv4", Routing.NAT),
         (f"{BRIDGE}.gateway_mode_ipv4", "isolated", "routing_ipv4", Routing.ISOLATED),
@@ -126,6 +132,14 @@ def test_flags_are_read_as_docker_reads_them(key: str, field: str) -> None:
     assert (true, false) == ([True] * 6, [False] * 6)
 
 
+@pytest.mark.parametrize("mode", ["bridge", "overlay"])
+@pytest.mark.parametrize("asked", ["", "on", "off"])
+def test_an_overlay_has_names_and_a_bridge_has_none_unless_asked(mode: str, asked: str) -> None:
+    given = {"mdnp.mode": mode, **({"mdnp.dns": asked} if asked else {})}
+
+    assert parse_network_options(given).has_names == (asked == "on" or (not asked and mode == "overlay"))
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_each_family_has_its_own_way(version: int) -> None:
     options = parse_network_options({f"{BRIDGE}.gateway_mode_ipv{version}": "routed"})
@@ -137,7 +151,7 @@ def test_each_family_has_its_own_way(version: int) -> None:
     ("key", "value", "expected"),
     [
         *((key, value, "true or false") for key, _ in FLAGS for value in ("", "yes", "on", "tRUE", "2", "true ")),
-        *(("mdnp.guard", value, "on or off") for value in ("", "true", "1", "On", "no")),
+        *((key, value, "on or off") for key in SWITCHES for value in ("", "true", "1", "On", "no")),
         *(
             (f"{BRIDGE}.host_binding_ipv4", value, "an IPv4 address of the host")
             for value in ("", "localhost", "::1", "127.0.0", "127.0.0.1/8", "10.0.0.256", "127.0.0.1:80")
@@ -172,7 +186,7 @@ TEXTS = [
     f"{BRIDGE}.name",
     PREFIX,
     "mdnp.gateway",
-    "mdnp.guard",
+    *SWITCHES,
     "mdnp.segment",
     "mdnp.multicast",
     f"{BRIDGE}.enable_icc",

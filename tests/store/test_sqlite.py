@@ -43,6 +43,7 @@ NETWORK = a_network(
         routing_ipv4=Routing.ROUTED,
         routing_ipv6=Routing.ISOLATED,
         guard=False,
+        dns=True,
     ),
     mtu=9000,
 )
@@ -581,6 +582,7 @@ networks = st.builds(
             routing_ipv4=st.sampled_from(Routing),
             routing_ipv6=st.sampled_from(Routing),
             guard=st.booleans(),
+            dns=st.none() | st.booleans(),
         ),
         mtu=st.integers(68, 65535),
     ),

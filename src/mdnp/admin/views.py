@@ -120,6 +120,7 @@ def network(one: Network, promises: Promises, names: Names) -> View:
         "masquerade": one.options.masquerade,
         "icc": one.options.icc,
         "guard": one.options.guard,
+        "dns": one.options.has_names,
         "endpoints": sum(endpoint.network_id == one.id for endpoint in promises.endpoints.values()),
         **({"segment": segment_of(one), "vni": one.vni} if one.options.mode is Mode.OVERLAY else {}),
     }
