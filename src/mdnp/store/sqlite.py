@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -77,6 +77,7 @@ class SqliteStore:
         self._blocks: dict[str, Block] = {}
         self._names: dict[str, Called] = {}
         self._promises = Promises(self._networks, self._endpoints, self._pools, self._blocks, self._names)
+        self._heard: list[Callable[[], None]] = []
         self.is_new = False  # nothing was ever written to it
         self.trouble = ""
         self._load()
@@ -130,6 +131,10 @@ class SqliteStore:
             raise kind(f"cannot use the state in {path}: {error}") from error
         except (OSError, sqlite3.Error, *_UNREADABLE) as error:
             raise StoreUnavailable(f"cannot use the state in {path}: {error}") from error
+
+    def heed(self, heard: Callable[[], None]) -> None:
+        """Call this in the loop after each change of what is promised."""
+        self._heard.append(heard)
 
     @property
     def promises(self) -> Promises:
@@ -247,25 +252,28 @@ class SqliteStore:
     def _settle(self, batch: Sequence[_Waiting], outcomes: Sequence[MdnpError | None]) -> None:
         """Bring memory to what is on disk now, then tell the callers. Runs in the loop."""
         self.trouble = next((str(error) for error in outcomes if isinstance(error, StoreUnavailable)), "")
+        heard = False
         for (changes, done), error in zip(batch, outcomes, strict=True):
-            if error is None:
-                self._remember(changes)
+            if error is None and self._remember(changes):
+                heard = True
             if done.cancelled():
                 continue
             if error is None:
                 done.set_result(None)
             else:
                 done.set_exception(error)
+        for hear in self._heard if heard else ():
+            hear()
 
-    def _remember(self, changes: Sequence[Change]) -> None:
+    def _remember(self, changes: Sequence[Change]) -> bool:
+        """Whether a promise was among them; the rest is others' to remember."""
         for change in changes:
             match change:
                 case Put(record):
                     self._kept(record)[record.id] = record
                 case Drop(record):
                     self._kept(record).pop(record.id, None)
-                case Hold() | Free() | Name() | Fact() | Known():
-                    pass  # others' to remember
+        return any(isinstance(one, Put | Drop) for one in changes)
 
     def _kept(self, record: Promise) -> dict[Any, Any]:
         """The part of memory that has records of this kind, by id."""
