@@ -43,9 +43,9 @@ LOOKUP_PRIORITY = int.from_bytes(b"ld", "big")
 # Our nft tables, one of family inet and one of family bridge: everything in them is ours. In a sandbox there is one of
 # family ip.
 TABLE = "mdnp"
-# What our own questions bear in a sandbox (SO_MARK), so that our rule there passes them on to Docker's embedded DNS. All
-# 32 bits are compared, so it must be a number that neither Docker (Swarm's services count up from 256) nor a VPN or a
-# proxy in a container picks: "mdnp" in ASCII.
+# What our own questions bear in a sandbox (SO_MARK), so that our rule there passes them on to Docker's embedded DNS.
+# All 32 bits are compared, so it must be a number that neither Docker (Swarm's services count up from 256) nor a VPN
+# or a proxy in a container picks: "mdnp" in ASCII.
 MARK = GROUP
 
 # The chain that Docker leaves to others, walked before its own rules, and the comment that says a rule in it is ours.

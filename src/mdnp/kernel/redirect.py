@@ -1,15 +1,15 @@
 """
 The rules that lead questions of names in a sandbox to us, as messages to nf_tables. Pure.
 
-Written raw, since a context of libnftables takes 0.7 MiB and there would be one for each sandbox. What stands there then,
-in the words of nft (`<name>` are the ports of our sockets):
+Written raw, since a context of libnftables takes 0.7 MiB and there would be one for each sandbox. What stands there
+then, in the words of nft (<datagrams> and <streams> are the ports of our sockets):
 
     table ip mdnp {
         flags owner
         chain questions {
             type filter hook output priority -300; policy accept;
-            meta mark != 0x6d646e70 ip daddr 127.0.0.11 udp dport 53 notrack udp dport set <datagrams>
-            meta mark != 0x6d646e70 ip daddr 127.0.0.11 tcp dport 53 notrack tcp dport set <streams>
+            ip daddr 127.0.0.11 udp dport 53 meta mark != 0x6d646e70 notrack udp dport set <datagrams>
+            ip daddr 127.0.0.11 tcp dport 53 meta mark != 0x6d646e70 notrack tcp dport set <streams>
         }
         chain answers {
             type filter hook output priority -300; policy accept;
@@ -106,9 +106,9 @@ def _chain(name: str) -> tuple[int, int, bytes]:
 def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
     return _rule(
         _QUESTIONS,
+        *_matched(protocol, _DADDR, _DPORT, DNS_PORT),
         _meta(_META_MARK),
         _compare(_UNEQUAL, struct.pack("=I", MARK)),
-        *_matched(protocol, _DADDR, _DPORT, DNS_PORT),
         *_changed(protocol, _DPORT, port),
     )
 
@@ -123,6 +123,7 @@ def _rule(chain: str, *expressions: bytes) -> tuple[int, int, bytes]:
 
 
 def _matched(protocol: int, address: int, place: int, port: int) -> tuple[bytes, ...]:
+    """The address first: nearly all that a container sends is no more than looked at."""
     return (
         _loaded(_NETWORK, address, 4),
         _compare(_EQUAL, EMBEDDED.packed),

@@ -139,9 +139,7 @@ def _inside(namespace: int, work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            if _libc.setns(namespace, _CLONE_NEWNET) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+            _enter(namespace)
             done.set_result(work())
         except OSError as error:
             done.set_exception(error)
@@ -153,6 +151,11 @@ def _inside(namespace: int, work: Callable[[], T]) -> T:
     return done.result()
 
 
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET) != 0:
+        raise _error(ctypes.get_errno())
+
+
 def _transact(owner: socket.socket, transaction: tuple[bytes, int]) -> None:
     """Errors: OSError, the first that the kernel answers; then nothing of it was done."""
     batch, answers = transaction
@@ -162,7 +165,11 @@ def _transact(owner: socket.socket, transaction: tuple[bytes, int]) -> None:
             if kind == _NLMSG_ERROR:
                 answers -= 1
                 if number := -_ERROR.unpack_from(body)[0]:
-                    raise OSError(number, os.strerror(number))
+                    raise _error(number)
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -194,7 +201,7 @@ def _not_installed(sandbox: str, error: OSError) -> str:
     why = f"no rule in the sandbox {sandbox} leads questions of names to mdnp: "
     match error.errno:
         case errno.EOPNOTSUPP | errno.EINVAL | errno.EPROTONOSUPPORT:
-            return f"{why}the kernel has no nft tables with an owner, which came with Linux 5.12"
+            return f"{why}the kernel is too old for nft tables with an owner: Linux 5.12 has them"
         case errno.EEXIST:
             return f"{why}somebody made a table ip {TABLE} there: remove it by `nft delete table ip {TABLE}`"
         case errno.EPERM:
