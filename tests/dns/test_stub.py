@@ -30,7 +30,7 @@ def a_socket(address: IPAddress, kind: socket.SocketKind) -> socket.socket:
 
 @asynccontextmanager
 async def running(address: IPAddress, port: int) -> AsyncIterator[Stub]:
-    stub = Stub(address, KNOWN, Plain, port=port, again_s=SOON_S)
+    stub = Stub(address, lambda: KNOWN, Plain, port=port, again_s=SOON_S)
     task = asyncio.create_task(stub.run())
     try:
         await asyncio.sleep(0)

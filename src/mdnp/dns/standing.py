@@ -29,7 +29,8 @@ class Standing:
     """
     Of the sandboxes `open` counts those that are well. `learned` counts the endpoints on networks with names whose
     names Docker has told, `unlearned` those that joined and of which it has not; `trouble` says why it cannot be asked.
-    `resolvers` are those of the host that are asked for what is not ours, `served` what the servers of each road did.
+    `resolvers` are those of the host that are asked for what is not ours, `unresolved` says why there are none;
+    `served` is what the servers of each road did.
     """
 
     open: int = 0
@@ -40,4 +41,5 @@ class Standing:
     unlearned: int = 0
     trouble: str = ""
     resolvers: Sequence[IPAddress] = ()
+    unresolved: str = ""
     served: Mapping[Road, Served] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Names for the host itself: a server at an address of loopback, to which the host
 import asyncio
 import errno
 import logging
+from collections.abc import Callable
 
 from mdnp.dns import Scope, Served
 from mdnp.dns.sockets import PORT, open_pair
@@ -19,10 +20,19 @@ _AGAIN_S = 5.0
 
 
 class Stub:
-    """Where the port is another's, the server begins when it is free."""
+    """
+    Where the port is another's, the server begins when it is free. `scope` is asked for with each question; its
+    upstream must not be on loopback: whoever serves names there may ask us, as systemd-resolved does, for ever.
+    """
 
     def __init__(
-        self, address: IPAddress, scope: Scope, serve: Serve, *, port: int = PORT, again_s: float = _AGAIN_S
+        self,
+        address: IPAddress,
+        scope: Callable[[], Scope],
+        serve: Serve,
+        *,
+        port: int = PORT,
+        again_s: float = _AGAIN_S,
     ) -> None:
         self._address = address
         self._scope = scope
@@ -73,7 +83,7 @@ class Stub:
 
     def _scope_of(self, address: IPAddress) -> Scope | None:
         """Nobody beyond this host can ask from loopback."""
-        return self._scope if address.is_loopback else None
+        return self._scope() if address.is_loopback else None
 
 
 def _in_words(error: OSError) -> str:
