@@ -58,7 +58,7 @@ def test_every_fault_is_told_at_once_with_its_place(file: Path) -> None:
     known = (
         "known are socket, state_dir, runtime_dir, docker_host, address_pools, grace, metrics, log_level, log_format,"
         " listen, tls_cert, tls_key, tls_ca, etcd, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file,"
-        " host_address, vxlan_port, lease"
+        " host_address, vxlan_port, lease, host_dns"
     )
 
     faults = refusal({"state_dir": "relative"}, {"MDNP_SOCKET": "here"}, file)
@@ -141,6 +141,7 @@ def test_the_settings_are_shown_as_text() -> None:
         "host_address",
         "vxlan_port",
         "lease",
+        "host_dns",
     }
     assert (values["listen"], values["tls_cert"]) == ("off", "off")
     assert (values["etcd"], values["etcd_user"], values["lease"]) == ("off", "off", "15")
@@ -179,6 +180,30 @@ def test_metrics_that_are_no_address_and_port_are_refused(text: str) -> None:
     [fault] = refusal({"metrics": text}, {})
 
     assert fault.startswith(f"--metrics: metrics '{text}': expected off, or an address and a port as 127.0.0.1:9677")
+
+
+@pytest.mark.parametrize("text", ["127.0.0.153", "127.0.0.1", "127.255.255.254", "::1", "off"])
+def test_the_host_s_own_resolver_may_ask_at_an_address_of_loopback(text: str) -> None:
+    assert shown(load({"host_dns": text}, {"MDNP_CONFIG": "/dev/null"}))["host_dns"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("192.0.2.1", "not an address of loopback, and nobody is asked there who he is"),
+        ("192.0.2.0", "not an address of loopback"),
+        ("::", "not an address of loopback"),
+        ("", "expected off, or an address of loopback as 127.0.0.153"),
+        ("localhost", "expected off, or an address of loopback"),
+        ("127.0.0.153:53", "expected off, or an address of loopback"),
+        ("127.0.0.11", "is that of Docker's embedded DNS: take another"),
+        ("127.0.0.53", "is that of systemd-resolved: take another"),
+    ],
+)
+def test_any_other_address_for_it_is_refused_with_the_reason(text: str, says: str) -> None:
+    [fault] = refusal({"host_dns": text}, {})
+
+    assert fault.startswith(f"--host-dns: host_dns '{text}': {says}")
 
 
 def test_a_format_of_the_log_that_is_none_is_refused() -> None:

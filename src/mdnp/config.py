@@ -28,6 +28,11 @@ _ETCD_TLS = ("etcd_ca", "etcd_cert", "etcd_key")
 _PAIRS = (("etcd_cert", "etcd_key"), ("etcd_user", "etcd_password_file"))
 _OFF = "off"
 _LAST_PORT = 65535
+_OTHERS_DNS = {
+    "127.0.0.11": "Docker's embedded DNS",
+    "127.0.0.53": "systemd-resolved",
+    "127.0.0.54": "systemd-resolved",
+}
 _SHORTEST_LEASE, _LONGEST_LEASE = 3, 300
 
 
@@ -50,7 +55,8 @@ class Settings:
     `address_pools` are the supernets that automatic pools are cut from; a unique local one is added when none is of
     IPv6. `grace` is in seconds: how old an allocation must be before it may be found to be nobody's. `metrics` is where
     Prometheus may read besides the operator's socket. `listen` is where Docker may call us besides the socket; never
-    without the three files of TLS, which are PEM.
+    without the three files of TLS, which are PEM. `host_dns` is an address of loopback where the host's own resolver
+    may ask for names.
     """
 
     socket: Path = Path("/run/docker/plugins/mdnp.sock")
@@ -75,6 +81,7 @@ class Settings:
     host_address: IPAddress | None = None
     vxlan_port: int = 4789
     lease: int = 15
+    host_dns: IPAddress | None = None
 
     @property
     def docker_socket(self) -> Path:
@@ -284,6 +291,27 @@ def _host_address(value: object) -> IPAddress | None:
     return address
 
 
+def _host_dns(value: object) -> IPAddress | None:
+    """
+    Of loopback only: it tells the names of all networks of the host. Not where Docker's embedded DNS is in containers,
+    nor where systemd-resolved is.
+    """
+    if value == _OFF:
+        return None
+    try:
+        address = ip_address(str(value))
+    except ValueError:
+        raise ValueError("expected off, or an address of loopback as 127.0.0.153") from None
+    if not address.is_loopback:
+        raise ValueError(
+            "not an address of loopback, and nobody is asked there who he is: take 127.0.0.153, and let other hosts ask"
+            " somebody who asks there"
+        )
+    if str(address) in _OTHERS_DNS:
+        raise ValueError(f"is that of {_OTHERS_DNS[str(address)]}: take another of loopback, as 127.0.0.153")
+    return address
+
+
 def _supernets(value: object) -> tuple[Supernet, ...]:
     """A list in the file, words in the environment."""
     texts = value.split() if isinstance(value, str) else value
@@ -315,4 +343,5 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "host_address": _host_address,
     "vxlan_port": _port,
     "lease": _lease,
+    "host_dns": _host_dns,
 }

@@ -11,8 +11,10 @@ import pytest
 from mdnp.config import Settings
 from mdnp.doctor import Unknown, facts, units
 from mdnp.doctor.checks import judge
+from mdnp.kernel.signpost import Signposts
 from mdnp.model.errors import MdnpError
 from rig.command import run
+from tests.kernel.grounds import own_namespace
 
 
 def _nobody(_path: str) -> object:
@@ -43,6 +45,20 @@ def test_without_programs_the_rest_is_looked_at(tmp_path: Path, monkeypatch: pyt
     assert isinstance(seen.features, Unknown)
     assert not isinstance(seen.disk, Unknown)
     assert not isinstance(seen.clock, Unknown)
+
+
+@pytest.mark.root
+def test_a_table_of_ours_with_an_owner_keeps_no_chain_from_being_read(tmp_path: Path) -> None:
+    with own_namespace():
+        run(["nft", "add table inet theirs; add chain inet theirs c { type filter hook forward priority 0; }"])
+        signposts = Signposts()
+        signposts.put_up([])
+
+        seen = facts.gather(_settings(tmp_path), _nobody, configuration="", root=tmp_path)
+        signposts.close()
+
+    assert not isinstance(seen.chains, Unknown)
+    assert [(one.table, one.name) for one in seen.chains] == [("theirs", "c")]
 
 
 def test_a_socket_that_listens_is_known_from_one_that_was_left(tmp_path: Path) -> None:

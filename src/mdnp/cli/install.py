@@ -15,11 +15,14 @@ from mdnp.model.errors import Conflict, InvalidParameter
 
 if TYPE_CHECKING:  # the commands import what they need: no other command shall wait for it
     from mdnp.daemon import Leftovers
+    from mdnp.install.place import Place
     from mdnp.install.plan import Decision
+    from mdnp.install.resolver import Change
 
 TROUBLE = 1
 
 _HERE = Path("/")
+_HOST_DNS = "127.0.0.153"  # nobody's, and away from 127.0.0.53
 _DONE = {"write": "wrote", "replace": "replaced", "keep": "kept", "remove": "removed", "unchanged": "unchanged"}
 
 _root = click.option(
@@ -39,19 +42,30 @@ _plan = click.option("--plan", "only_plan", is_flag=True, help="Only show what w
 @click.option("--tls-ca", help="The authority of it and of Docker's.")
 @click.option("--docker-cert", help="The certificate that Docker shows.")
 @click.option("--docker-key", help="Its key.")
-def install(root: Path, only_plan: bool, program: str | None, package: bool, **asked: str | None) -> None:
+@click.option(
+    "--host-dns",
+    is_flag=False,
+    flag_value=_HOST_DNS,
+    metavar="[ADDRESS]",
+    help=f"Let this host itself look up NAME.NETWORK.mdnp, by its resolver [{_HOST_DNS}].",
+)
+def install(
+    root: Path, only_plan: bool, program: str | None, package: bool, host_dns: str | None, **asked: str | None
+) -> None:
     """Write the systemd units and the configuration file, and have systemd listen for Docker's calls."""
-    from mdnp.install import plan, systemctl, tcp, units  # noqa: PLC0415
+    from mdnp.install import plan, resolver, systemctl, tcp, units  # noqa: PLC0415
     from mdnp.install.place import Place  # noqa: PLC0415
 
     live = root == _HERE
-    if package and live:
-        raise InvalidParameter("--package is for building one: it needs --root and a folder")
+    _refuse_a_package_of_this_host(package=package, live=live, host_dns=host_dns)
     path = _absolute(program or _own_path())
     place = Place(root)
     recorded = place.recorded()
     beside, given = tcp.files(root, tcp.Asked(**asked), recorded)
-    files = (*beside, *units.files(path, units.PACKAGES if package else units.OPERATORS, given))
+    address = _checked(host_dns)
+    led = resolver.to_install(root, address, recorded)
+    given = {**given, **({"host_dns": address} if address else {})}
+    files = (*beside, *led.files, *units.files(path, units.PACKAGES if package else units.OPERATORS, given))
     decisions = plan.to_install(files, place.present({*recorded, *(one.path for one in files)}), recorded)
     if strangers := plan.strangers(decisions):
         raise Conflict(
@@ -67,6 +81,7 @@ def install(root: Path, only_plan: bool, program: str | None, package: bool, **a
     _say_files(decisions, only_plan)
     _say_settings(decisions, given)
     _tell_systemd(commands, only_plan)
+    _rewrite(place, led, only_plan)
     if not live:
         click.echo(f"# only files, below {root}")
     elif not systemctl.runs():
@@ -83,7 +98,7 @@ def install(root: Path, only_plan: bool, program: str | None, package: bool, **a
 @click.option("--yes", is_flag=True, help="Do not ask before a purge.")
 def uninstall(root: Path, only_plan: bool, purge: bool, yes: bool) -> None:
     """Take out what `mdnp install` put in. What was changed since stays, and is named."""
-    from mdnp.install import plan, systemctl  # noqa: PLC0415
+    from mdnp.install import plan, resolver, systemctl  # noqa: PLC0415
     from mdnp.install.place import Place  # noqa: PLC0415
 
     live = root == _HERE
@@ -99,7 +114,8 @@ def uninstall(root: Path, only_plan: bool, purge: bool, yes: bool) -> None:
         _show_leftovers(settings)
         if not only_plan and not yes:
             click.confirm("Take all of this out?", abort=True)
-    before, after = systemctl.to_uninstall() if live and recorded else ([], [])
+    before, after = systemctl.to_uninstall(decisions) if live and recorded else ([], [])
+    _rewrite(place, resolver.to_uninstall(root), only_plan)
     _tell_systemd(before, only_plan)
     if not only_plan:
         place.take_out(decisions)
@@ -108,6 +124,33 @@ def uninstall(root: Path, only_plan: bool, purge: bool, yes: bool) -> None:
     _say_what_stays(bool(recorded), purge)
     if purge and not only_plan:
         _purge(settings)
+
+
+def _refuse_a_package_of_this_host(*, package: bool, live: bool, host_dns: str | None) -> None:
+    if package and live:
+        raise InvalidParameter("--package is for building one: it needs --root and a folder")
+    if package and host_dns:
+        raise InvalidParameter("--host-dns is of a host, whose own resolver it is about: it does not go with --package")
+
+
+def _checked(host_dns: str | None) -> str | None:
+    """Errors: InvalidParameter, as for the setting."""
+    address = config.load({"host_dns": host_dns}, {}, Path(os.devnull)).host_dns
+    return None if address is None else str(address)
+
+
+def _rewrite(place: "Place", led: "Change", only_plan: bool) -> None:
+    """Of /etc/resolv.conf a line is ours, and the rest its writer's."""
+    from mdnp.install.resolver import RESOLV_CONF  # noqa: PLC0415
+
+    if led.resolv_conf is None:
+        return
+    if led.resolv_conf == place.text(RESOLV_CONF):
+        click.echo(f"unchanged {RESOLV_CONF}")
+        return
+    if not only_plan:
+        place.rewrite(RESOLV_CONF, led.resolv_conf)
+    click.echo(f"{'would change' if only_plan else 'changed'} {RESOLV_CONF}")
 
 
 def _own_path() -> str:
@@ -218,7 +261,7 @@ def _say_files(decisions: "Iterable[Decision]", only_plan: bool) -> None:
 def _say_settings(decisions: "Iterable[Decision]", given: Mapping[str, str]) -> None:
     """Those that a configuration which is kept may not have."""
     if given and any(one.path == str(config.CONFIG_FILE) and one.fate == "keep" for one in decisions):
-        click.echo(f"# {config.CONFIG_FILE} is yours, so put this into it, or Docker finds nobody:")
+        click.echo(f"# {config.CONFIG_FILE} is yours, so put this into it, since the rest goes by it:")
         click.echo("".join(f'{key} = "{value}"\n' for key, value in given.items()), nl=False)
 
 

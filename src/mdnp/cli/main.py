@@ -60,6 +60,7 @@ cli.add_command(completion.completion)
 )
 @click.option("--host-address", metavar="ADDRESS", help="Where other hosts send frames to [that of the way out].")
 @click.option("--metrics", metavar="ADDRESS:PORT", help="Loopback port for Prometheus, as 127.0.0.1:9677 [off].")
+@click.option("--host-dns", metavar="ADDRESS", help="Loopback address for the host's own resolver [off].")
 @click.option("--log-level", type=click.Choice(config.LOG_LEVELS), help="[info]")
 @click.option("--log-format", type=click.Choice(config.LOG_FORMATS), help="[text]")
 def serve(file: Path | None, etcd: tuple[str, ...], **flags: str | None) -> None:

@@ -35,6 +35,7 @@ from mdnp.doctor import (
     units,
 )
 from mdnp.engine import once
+from mdnp.kernel import signpost
 from mdnp.model.errors import MdnpError
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ LIMIT_S = 10.0
 _AT_ONCE = 12
 _SECOND_LOOK_S = 1.0
 _LIBRARY = "libnftables.so.1"
-_OURS = [("inet", TABLE), ("bridge", TABLE)]
+# Of a table with an owner nft 1.0.6 writes JSON that may not be readable: tables are listed as text.
+_OURS = [("inet", TABLE), ("bridge", TABLE), ("inet", signpost.TABLE)]
 _KEEPERS = frozenset({"chronyd", "ntpd", "openntpd", "systemd-timesyn", "ptp4l", "phc2sys"})  # comm has 15 bytes
 _SPEC_FOLDERS = ("etc/docker/plugins", "usr/lib/docker/plugins")
 _OFF = "off"
@@ -199,7 +201,7 @@ def _ip(*words: str) -> list[Mapping[str, Any]]:
 
 def _chains() -> list[firewall.Chain]:
     """What nft shows, but for our own tables, and what the iptables programs show, of both kinds if both are in use."""
-    tables = [(one["table"]["family"], one["table"]["name"]) for one in _nft("list", "tables") if "table" in one]
+    tables = [(family, name) for _, family, name, *_ in map(str.split, _said("nft", "list", "tables").splitlines())]
     others = [one for one in tables if not firewall.is_iptables(*one) and one not in _OURS]
     savers = list(_savers(tables)) if shutil.which("iptables") else []
     return [

@@ -17,7 +17,7 @@ from mdnp.install.plan import Decision, Fate, digest
 RECORD = "/var/lib/mdnp/installed.json"
 _FOLDER_MODE = {"/var/lib/mdnp": 0o700, "/run/docker/plugins": 0o700}
 # Folders that we may have made, and that go when nothing is left in them.
-_OURS = ("/etc/mdnp", "/var/lib/mdnp", "docker.service.d")
+_OURS = ("/etc/mdnp", "/var/lib/mdnp", "docker.service.d", "resolved.conf.d")
 # What a record raises that is not as we write it.
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 
@@ -54,6 +54,24 @@ class Place:
                 self._remove(one.path)
         if recorded:
             self._write_record({**kept, **{path: [one] for path, one in wanted.items()}}, version)
+
+    def text(self, path: str) -> str:
+        """What a file of somebody else says; "" if it is not there."""
+        try:
+            return self._at(path).read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise _not_done("read", self._at(path), error) from error
+
+    def rewrite(self, path: str, text: str) -> None:
+        """A file of somebody else, of which we change a part: its owner and its mode stay."""
+        try:
+            seen = self._at(path).stat()
+            self._write(path, text, stat.S_IMODE(seen.st_mode))
+            os.chown(self._at(path), seen.st_uid, seen.st_gid)
+        except OSError as error:
+            raise _not_done("write", self._at(path), error) from error
 
     def take_out(self, decisions: Sequence[Decision]) -> None:
         """Carry out what was decided for an uninstallation. What is kept is its changer's from now on."""
@@ -99,7 +117,7 @@ class Place:
         try:
             self._make_folder(Path(path).parent)
             half.unlink(missing_ok=True)
-            with half.open("x") as file:
+            with half.open("x", errors="surrogateescape") as file:
                 os.fchmod(file.fileno(), mode)
                 file.write(text)
                 file.flush()

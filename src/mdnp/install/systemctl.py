@@ -7,9 +7,11 @@ from pathlib import Path
 from mdnp.config import CONFIG_FILE
 from mdnp.install import NotDone
 from mdnp.install.plan import Decision, Fate
+from mdnp.install.resolver import DROP_IN, RESOLVED
 from mdnp.install.units import SERVICE, SOCKET
 
 _RUNS = Path("/run/systemd/system")  # sd_booted(3)
+_READ_ANEW = ("try-restart", RESOLVED)  # not before 255 does it read its files anew otherwise
 _LIMIT_S = 120.0  # a daemon that is stopped answers first
 
 
@@ -26,23 +28,34 @@ def to_install(decisions: Iterable[Decision], other_version: bool) -> list[Seque
     """
     if not runs():
         return []
-    changed = {Path(one.path).name for one in decisions if one.fate not in (Fate.UNCHANGED, Fate.KEEP)}
-    units = [name for name in changed if name != CONFIG_FILE.name]
+    changed = {one.path for one in decisions if one.fate not in (Fate.UNCHANGED, Fate.KEEP)}
+    units = [Path(path).name for path in changed - {str(CONFIG_FILE), DROP_IN}]
     commands: list[Sequence[str]] = []
     if units:
         commands.append(("daemon-reload",))
     if SOCKET in units and is_active(SOCKET):
         commands.append(("restart", SOCKET))
-    elif (SERVICE in units or other_version or any(one.endswith(".pem") for one in units)) and is_active(SERVICE):
+    elif (other_version or _read_at_start(changed)) and is_active(SERVICE):
         commands.append(("restart", SERVICE))
+    if DROP_IN in changed:
+        commands.append(_READ_ANEW)
     if not (is_active(SOCKET) and _asked("is-enabled", SOCKET)):
         commands.append(("enable", "--now", SOCKET))
     return commands
 
 
-def to_uninstall() -> tuple[list[Sequence[str]], list[Sequence[str]]]:
+def to_uninstall(decisions: Iterable[Decision]) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
     """What systemd is to be told before the files go, and afterwards."""
-    return ([("disable", "--now", SOCKET, SERVICE)], [("daemon-reload",)]) if runs() else ([], [])
+    if not runs():
+        return [], []
+    after: list[Sequence[str]] = [("daemon-reload",)]
+    if any((one.path, one.fate) == (DROP_IN, Fate.REMOVE) for one in decisions):
+        after.append(_READ_ANEW)
+    return [("disable", "--now", SOCKET, SERVICE)], after
+
+
+def _read_at_start(paths: Iterable[str]) -> bool:
+    return any(Path(one).name in (SERVICE, CONFIG_FILE.name) or one.endswith(".pem") for one in paths)
 
 
 def tell(*arguments: str) -> None:

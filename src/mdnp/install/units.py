@@ -158,6 +158,7 @@ _COMMENTS: Mapping[str, str] = {
     "host_address": "Where other hosts send frames to; off for the address of the way out.",
     "vxlan_port": "The UDP port there: the same on all hosts.",
     "lease": "How long, in seconds, the others count on this host when they no longer hear of it.",
+    "host_dns": "Where this host's own resolver asks for NAME.NETWORK.mdnp: off, or an address of loopback.",
 }
 
 

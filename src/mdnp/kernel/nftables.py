@@ -40,6 +40,11 @@ class Nftables:
         except (OSError, AttributeError):  # not there, or not what we know
             return cls(None)
 
+    @property
+    def keeps_tables(self) -> bool:
+        """Whether a table that it owns (`flags owner`) stays; the program's ends with each call."""
+        return self._library is not None
+
     def run(self, commands: str) -> None:
         """One transaction, all or nothing. Errors: KernelError with nft's first complaint."""
         self._call(commands, 0)
