@@ -1,24 +1,85 @@
 """
 Names across hosts, made from the settings: what Docker calls things is learned, and whoever asks is answered.
 
-Nothing of it runs, and the library that reads questions is not loaded, until a network has names or the host asks for
-them.
+Nothing of it runs until a network has names or the host asks for them: a host without either pays nothing for it.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from mdnp.config import Settings
 from mdnp.dns import Scope, Scopes
 from mdnp.dns.catalogue import Catalogue
+from mdnp.dns.gateways import Gateways
+from mdnp.dns.learner import Learner
+from mdnp.dns.resolvers import HostResolvers
+from mdnp.dns.sandboxes import Sandboxes
+from mdnp.dns.server import Server
+from mdnp.dns.standing import Place, Road, Standing
+from mdnp.dns.stub import Stub
+from mdnp.dns.upstream import Cache
 from mdnp.engine import NameSource
 from mdnp.kernel.doorway import Doorways
+from mdnp.kernel.signpost import Signposts
 from mdnp.member import News, Outlook
+from mdnp.model.endpoint import Phase
 from mdnp.model.identity import NetworkID
-from mdnp.model.network import IPAddress
+from mdnp.model.network import IPAddress, Network
 from mdnp.store import Store
 
-_RESOLVERS = Path("/etc/resolv.conf")
+
+class Resolving:
+    """`tell` is called when other hosts should hear of names."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        outlook: Outlook,
+        source: NameSource,
+        doorways: Doorways,
+        tell: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._host_dns = settings.host_dns
+        self._catalogue = Catalogue(store, outlook)
+        self._resolvers = HostResolvers(self._is_ours)
+        self._upstream = Cache(self._resolvers)
+        self._sandboxes = Sandboxes(doorways, self._catalogue.of_sandbox)
+        self._gateways = Gateways(self._scopes_of, Server, Signposts())
+        self._learner = Learner(source, store, tell)
+        self._stub = Stub(settings.host_dns, self._host_scope, Server) if settings.host_dns else None
+        self._needed = asyncio.Event()
+        self._is_stale = False
+        self._refresh()
+
+    def changed(self) -> None:
+        """What is promised has changed. Many changes that come together are one."""
+        if not self._is_stale:
+            self._is_stale = True
+            asyncio.get_running_loop().call_soon(self._refresh)
+
+    def follow(self, news: News) -> None:
+        """What other hosts tell has changed."""
+        self._catalogue.follow(news.remotes)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._needed.wait()
+        async with asyncio.TaskGroup() as tasks:
+            for one in (self._learner, self._sandboxes, self._gateways, self._stub):
+                if one is not None:
+                    tasks.create_task(one.run())
+
+    def _refresh(self) -> None:
+        self._is_stale = False
+        named = self._named()
+        self._catalogue.refresh()
+        self._sandboxes.want(self._catalogue.sandboxes().keys())
+        self._gateways.want(named)
+        self._learner.look()
+        if named or self._stub is not None:
+            self._needed.set()
+
+    def _named(self) -> list[Network]:
+        return [one for one in self._store.promises.networks.values() if one.options.has_names]
