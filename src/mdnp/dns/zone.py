@@ -124,7 +124,7 @@ class Zone:
         return any(address in pool for pool in self._pools)
 
     def is_above(self, name: str) -> bool:
-        """Whether it is below the network: nobody else's, be it there or not."""
+        """Whether the name is below the network's, be it there or not: it is nobody else's."""
         return self._without_end(name, Form.IN_NETWORK) is not None
 
     def has_below(self, name: str) -> bool:
