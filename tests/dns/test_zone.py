@@ -137,7 +137,7 @@ def test_a_network_may_be_called_as_the_suffix_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", ".", "a..b", ".a", "a.", "x" * 64, "x." * 126 + "xx", "bücher", "a b", "a\\b", "a\0"]
+    "bad", ["", ".", "a..b", ".a", "a.", "x" * 64, "x." * 126 + "xx", "bücher", "a b", "a\\b", "a@b", "a;b", "a\0"]
 )
 def test_what_cannot_be_a_name_is_left_out(bad: str) -> None:
     asked = zone("blue", resident("10.50.1.2", name=bad, aliases=(bad, "good"), hostname=bad, service=bad))

@@ -6,7 +6,6 @@ the same value while its network is here, so that who holds a finder always asks
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from random import Random
 
 from mdnp.dns import Answer, Finder, Question, Resident
@@ -21,13 +20,8 @@ from mdnp.model.options import Mode
 from mdnp.model.segment import RemoteEndpoint, RemoteID, SegmentID, segment_of
 from mdnp.store import Store
 
+_Local = tuple[Endpoint, Called | None]  # what is promised of an endpoint, and what Docker told of it
 _UNKNOWN = Names("")
-
-
-@dataclass(frozen=True)
-class _Local:
-    endpoint: Endpoint
-    called: Called | None
 
 
 class _Current:
@@ -52,24 +46,16 @@ class Catalogue:
         self._by_segment: Index[SegmentID, NetworkID, Zone] = Index()
         self._locals: dict[EndpointID, _Local] = {}
         self._sandboxes: Index[str, EndpointID, NetworkID] = Index()
-        self._by_address: dict[tuple[NetworkID, IPAddress], EndpointID] = {}
+        self._by_address: Index[tuple[NetworkID, IPAddress], EndpointID, str] = Index()  # its sandbox
 
     def refresh(self) -> None:
         """
         What this host promised and Docker told of it has changed. It looks at each promise, and does something for
         those that changed; of other hosts it reads only what a new network needs.
         """
-        promises = self._store.promises
-        networks = {key: one for key, one in promises.networks.items() if one.options.has_names}
-        for identity in self._zones.keys() - networks.keys():
-            self._remove(identity)
-        for network in networks.values():
-            self._keep(network, promises.called.get(network.id))
-        endpoints = {key: one for key, one in promises.endpoints.items() if one.network_id in networks}
-        for gone in self._locals.keys() - endpoints.keys():
-            self._forget(gone)
-        for endpoint in endpoints.values():
-            self._learn(_Local(endpoint, promises.called.get(endpoint.id)))
+        networks = {key: one for key, one in self._store.promises.networks.items() if one.options.has_names}
+        self._refresh_networks(networks)
+        self._refresh_endpoints(networks)
 
     def follow(self, remotes: Collection[RemoteID]) -> None:
         """These remote endpoints came, changed or went."""
@@ -89,8 +75,8 @@ class Catalogue:
 
     def of_address(self, network: NetworkID, address: IPAddress) -> Finder | None:
         """For who asks from an address of a network: what its sandbox may ask. None: no sandbox here has it."""
-        identity = self._by_address.get((network, address))
-        return self.of_sandbox(self._locals[identity].endpoint.sandbox) if identity else None
+        path = next(iter(self._by_address.of((network, address))), None)
+        return None if path is None else self.of_sandbox(path)
 
     def everywhere(self) -> Finder:
         """For the host itself: the names below .mdnp of all its networks, and their addresses."""
@@ -102,6 +88,27 @@ class Catalogue:
 
     def _of(self, networks: Iterable[NetworkID]) -> Zones:
         return Zones([self._zones[one] for one in dict.fromkeys(networks)], self._random)
+
+    def _refresh_networks(self, networks: Mapping[NetworkID, Network]) -> None:
+        called = self._store.promises.called
+        for gone in self._zones.keys() - networks.keys():
+            self._remove(gone)
+        for network in networks.values():
+            self._keep(network, called.get(network.id))
+
+    def _refresh_endpoints(self, networks: Mapping[NetworkID, Network]) -> None:
+        promises = self._store.promises
+        kept = {
+            key: (one, promises.called.get(key))
+            for key, one in promises.endpoints.items()
+            if one.network_id in networks
+        }
+        for gone in self._locals.keys() - kept.keys():
+            self._forget(gone)
+        for identity, local in kept.items():
+            if self._locals.get(identity) != local:
+                self._forget(identity)
+                self._learn(local)
 
     def _keep(self, network: Network, called: Called | None) -> None:
         name = called.names.name if called else ""
@@ -129,30 +136,27 @@ class Catalogue:
             self._by_segment.drop(segment, identity)
 
     def _learn(self, local: _Local) -> None:
-        endpoint = local.endpoint
-        if self._locals.get(endpoint.id) == local:
-            return
-        self._forget(endpoint.id)
+        endpoint, _ = local
         self._locals[endpoint.id] = local
         resident = _resident_here(local)
         if resident:
             self._zones[endpoint.network_id].put(endpoint.id, resident)
-        if endpoint.phase is Phase.JOINED:
+        if endpoint.phase is Phase.JOINED and endpoint.sandbox:
             self._sandboxes.put(endpoint.sandbox, endpoint.id, endpoint.network_id)
-            self._by_address |= dict.fromkeys(_places(endpoint), endpoint.id)
+            for place in _places(endpoint):
+                self._by_address.put(place, endpoint.id, endpoint.sandbox)
 
     def _forget(self, identity: EndpointID) -> None:
         local = self._locals.pop(identity, None)
         if local is None:
             return
-        endpoint = local.endpoint
+        endpoint, _ = local
         zone = self._zones.get(endpoint.network_id)
         if zone:
             zone.drop(identity)
         self._sandboxes.drop(endpoint.sandbox, identity)
         for place in _places(endpoint):
-            if self._by_address.get(place) == identity:
-                del self._by_address[place]
+            self._by_address.drop(place, identity)
 
 
 def _places(endpoint: Endpoint) -> list[tuple[NetworkID, IPAddress]]:
@@ -164,12 +168,12 @@ def _resident_here(local: _Local) -> Resident | None:
     None while it is not for others to find: it has left, or has no name and is not joined either. A joined one whose
     names are not known yet is there by its address: Docker knows it.
     """
-    endpoint = local.endpoint
-    if endpoint.phase is Phase.LEFT or (local.called is None and endpoint.phase is not Phase.JOINED):
+    endpoint, called = local
+    if endpoint.phase is Phase.LEFT or (called is None and endpoint.phase is not Phase.JOINED):
         return None
     ports = dict.fromkeys((one.request.protocol, one.request.port) for one in endpoint.ports)
     addresses = tuple(one.ip for one in endpoint.addresses)
-    return Resident(addresses, local.called.names if local.called else _UNKNOWN, tuple(ports), here=True)
+    return Resident(addresses, called.names if called else _UNKNOWN, tuple(ports), here=True)
 
 
 def _resident_of(remote: RemoteEndpoint) -> Resident | None:

@@ -10,8 +10,8 @@ from mdnp.model.port import Protocol
 
 # RFC 1035 allows 255 bytes on the wire: 253 characters, the first label's length and the root.
 _LONGEST = 253
-# Any visible character but the dot, which ends a label, and the backslash, which begins an escape.
-_LABEL = r"[!-\-/-\[\]-~]{1,63}"
+# Any visible character but the dot, which ends a label, and those that are escaped where names are text (section 5.1).
+_LABEL = r"(?:(?![\"$().;@\\])[!-~]){1,63}"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NIBBLES = re.compile(r"[0-9a-f](?:\.[0-9a-f]){31}")
 _SERVICE = re.compile(rf"(?:_([^.]+)\.)?_({'|'.join(Protocol)})\.(.+)")

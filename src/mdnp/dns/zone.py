@@ -21,6 +21,7 @@ from mdnp.model.network import IPAddress, IPNetwork
 MOST = 256
 
 _FAMILIES = {Kind.A: 4, Kind.AAAA: 6}
+_KINDS = {version: kind for kind, version in _FAMILIES.items()}
 _One = TypeVar("_One")
 _NODATA = Answer()
 _NXDOMAIN = Answer(exists=False)
@@ -40,10 +41,10 @@ class Form(IntEnum):
 
 @dataclass(frozen=True)
 class Match:
-    """A resident of a zone that has the name asked for; `left`: Docker's embedded DNS finds it by this name too."""
+    """Those of a zone that have the name asked for; `left`: Docker's embedded DNS finds them all by this name."""
 
     zone: "Zone"
-    resident: Resident
+    residents: Collection[Resident]
     left: bool
 
 
@@ -108,13 +109,13 @@ class Zone:
                 self._above.drop(above, (key, name))
         self._nameless.discard(key)
 
-    def matches(self, name: str, form: Form) -> list[Match]:
+    def match(self, name: str, form: Form) -> Match | None:
         short = self._without_end(name, form)
-        if short is None:
-            return []
-        docker_finds = form in self._docker_finds
-        found = self._by_name.of(short)
-        return [Match(self, one, docker_finds and one.here and _is_dockers(short, one)) for one in found]
+        found = self._by_name.of(short) if short else ()
+        if not short or not found:
+            return None
+        left = form in self._docker_finds and all(one.here and _is_dockers(short, one) for one in found)
+        return Match(self, found, left)
 
     def at(self, address: IPAddress) -> Collection[Resident]:
         return self._by_address.of(address)
@@ -123,7 +124,7 @@ class Zone:
         return any(address in pool for pool in self._pools)
 
     def is_above(self, name: str) -> bool:
-        """Whether it is below the network: nobody else's, be it there or not."""
+        """Whether the name is below the network's, be it there or not: it is nobody else's."""
         return self._without_end(name, Form.IN_NETWORK) is not None
 
     def has_below(self, name: str) -> bool:
@@ -173,41 +174,41 @@ class Zones:
 
     def _matches(self, name: str) -> list[Match]:
         for form in (Form.SURE,) if self._everywhere else Form:
-            found = [match for zone in self._zones for match in zone.matches(name, form)]
+            found = [match for zone in self._zones if (match := zone.match(name, form))]
             if found:
                 return found
         return []
 
     def _of_hosts(self, question: Question, matches: Sequence[Match]) -> Answer:
-        records = [
-            Record(question.name, kind, address)
-            for kind in _kinds(question, *_FAMILIES)
+        kinds = {_FAMILIES[kind]: kind for kind in _kinds(question, *_FAMILIES)}
+        addresses = self._some(
+            address
             for match in matches
-            for address in match.resident.addresses
-            if address.version == _FAMILIES[kind]
-        ]
-        left = question.kind in _FAMILIES and all(match.left for match in matches)
-        return Answer(self._some(records), left=left)
+            for one in match.residents
+            for address in one.addresses
+            if address.version in kinds
+        )
+        records = tuple(Record(question.name, kinds[address.version], address) for address in addresses)
+        return Answer(records, left=question.kind in _FAMILIES and all(match.left for match in matches))
 
     def _of_service(self, question: Question, service: Service, matches: Iterable[Match]) -> Answer:
-        targets = [
-            (Target(match.zone.spell(match.resident, Form.SURE), port), match.resident.addresses)
+        doors = [
+            (match.zone, one, port)
             for match in matches
-            for transport, port in match.resident.ports
+            for one in match.residents
+            for transport, port in one.ports
             if transport == service.transport and service.port in ("", str(port))
         ]
-        if service.port and not targets:
+        if service.port and not doors:
             return _NXDOMAIN
         if not _kinds(question, Kind.SRV):
             return _NODATA
-        chosen = self._some(targets)
-        records = dict.fromkeys(Record(question.name, Kind.SRV, target) for target, _ in chosen)
+        targets = [(Target(zone.spell(one, Form.SURE), port), one) for zone, one, port in self._some(doors)]
+        records = dict.fromkeys(Record(question.name, Kind.SRV, target) for target, _ in targets)
         additional = dict.fromkeys(
-            Record(target.name, kind, address)
-            for target, addresses in chosen
-            for address in addresses
-            for kind, version in _FAMILIES.items()
-            if address.version == version
+            Record(target.name, _KINDS[address.version], address)
+            for target, one in targets
+            for address in one.addresses
         )
         return Answer(tuple(records), tuple(additional))
 
@@ -218,7 +219,8 @@ class Zones:
         form = Form.SURE if self._everywhere else Form.IN_NETWORK  # the latter is what Docker says
         residents = [(one, zone.spell(one, form)) for zone in zones for one in zone.at(address)]
         names = [name for _, name in residents if name]
-        records = self._some(Record(question.name, kind, one) for kind in _kinds(question, Kind.PTR) for one in names)
+        told = self._some(names) if _kinds(question, Kind.PTR) else ()
+        records = tuple(Record(question.name, Kind.PTR, one) for one in told)
         left = question.kind == Kind.PTR and bool(residents) and all(one.here for one, _ in residents)
         return Answer(records, exists=bool(names), left=left)
 
@@ -238,8 +240,9 @@ class Zones:
 
     def _some(self, found: Iterable[_One]) -> tuple[_One, ...]:
         """In random order, each once, and not too many."""
-        distinct = tuple(dict.fromkeys(found))
-        return tuple(self._random.sample(distinct, min(len(distinct), MOST)))
+        every = tuple(found)
+        drawn = self._random.sample(every, min(len(every), MOST))
+        return tuple(dict.fromkeys(drawn))
 
 
 def _kinds(question: Question, *known: Kind) -> list[Kind]:
