@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from socket import SocketKind
+from typing import Any
 
 import dns.message
 import dns.rdatatype
@@ -25,8 +26,9 @@ def addresses(name: str, *texts: str) -> Answer:
     return Answer(tuple(Record(name, Kind.A, ip_address(text)) for text in texts))
 
 
-def query(name: str, kind: str = "A", **options: object) -> bytes:
-    return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]  # of dnspython's choosing
+def query(name: str, kind: str = "A", **options: Any) -> bytes:
+    """`options` as dnspython has them."""
+    return dns.message.make_query(name, kind, **options).to_wire()
 
 
 def answered(packet: bytes, *texts: str, ttl_s: int = 30, kind: str = "A") -> bytes:
@@ -36,6 +38,12 @@ def answered(packet: bytes, *texts: str, ttl_s: int = 30, kind: str = "A") -> by
     if texts:
         response.answer.append(dns.rrset.from_text(asked.question[0].name, ttl_s, "IN", kind, *texts))
     return response.to_wire(max_size=65535)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not true():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
 
 
 class Zone:
@@ -72,7 +80,7 @@ class Silent:
 
 class Dead:
     async def ask(self, query: bytes, *, stream: bool) -> bytes:
-        raise Unanswered("nobody is there")
+        raise Unanswered(f"nobody answers {len(query)} bytes, over {'TCP' if stream else 'UDP'}")
 
 
 def everybody(scope: Scope) -> Callable[[IPAddress], Scope | None]:

@@ -1,5 +1,6 @@
 import struct
 from ipaddress import ip_address
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -70,9 +71,7 @@ def test_all_kinds_of_records_are_written() -> None:
         Record("7.0.50.10.in-addr.arpa", Kind.PTR, _BLUE, ttl_s=9),
         Record("_http._tcp." + _BLUE, Kind.SRV, Target("web_1.blue.mdnp", 80)),
     )
-    answer = _reply(
-        query(_BLUE, "ANY"), Answer(records, (Record("web_1.blue.mdnp", Kind.A, ip_address("10.50.0.8")),))
-    )
+    answer = _reply(query(_BLUE, "ANY"), Answer(records, (Record("web_1.blue.mdnp", Kind.A, ip_address("10.50.0.8")),)))
     assert _texts(answer.answer) == [
         "7.0.50.10.in-addr.arpa. 9 IN PTR web.blue.mdnp.",
         "_http._tcp.web.blue.mdnp. 2 IN SRV 0 0 80 web_1.blue.mdnp.",
@@ -117,7 +116,7 @@ def test_another_version_of_edns_is_refused() -> None:
     ("octets", "stream", "expected"), [(0, False, 512), (100, False, 512), (1000, False, 1000), (4096, False, 1232)]
 )
 def test_an_answer_is_no_longer_than_the_asker_takes(octets: int, stream: bool, expected: int) -> None:
-    options = {"use_edns": 0, "payload": octets} if octets else {}
+    options: dict[str, Any] = {"use_edns": 0, "payload": octets} if octets else {}
     asked = _read(query(_BLUE, **options))
     assert limit(asked, stream=stream) == expected
     assert limit(asked, stream=True) == 65535
@@ -219,19 +218,23 @@ def test_whatever_dnspython_writes_is_read_alike(
         name = dns.name.Name([*labels, b""])
     except dns.name.NameTooLong:
         return
-    options = {} if payload is None else {"use_edns": 0, "payload": payload, "want_dnssec": dnssec}
-    packet = dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
+    options: dict[str, Any] = {"use_edns": 0, "payload": payload, "want_dnssec": dnssec}
+    packet = dns.message.make_query(
+        name, dns.rdatatype.RdataType(kind), **({} if payload is None else options)
+    ).to_wire()
     found = parse(packet)
     if kind in {251, 252}:
         assert isinstance(found, Refusal)
         return
     assert isinstance(found, Query)
     assert found.question.kind == kind
-    assert found.asked == packet[12 : 12 + len(name.to_wire()) + 4]
+    assert found.asked == packet[12 : -11 if payload is not None else None]
     assert dns.name.from_text(found.question.name or ".") == name
     assert found.octets == max(512, payload or 0)
     assert found.edns == (None if payload is None else dnssec << 15)
-    same = dns.message.from_wire(reply(found, Answer((Record(found.question.name, Kind.PTR, found.question.name),)), 512))
+    same = dns.message.from_wire(
+        reply(found, Answer((Record(found.question.name, Kind.PTR, found.question.name),)), 512)
+    )
     assert same.question[0].name.labels == name.labels
     assert same.answer[0].name == name
 
@@ -306,7 +309,8 @@ _RECORDS = st.lists(
 def test_whatever_a_zone_says_is_written_and_fits(
     records: tuple[Record, ...], more: tuple[Record, ...], exists: bool, payload: int | None, stream: bool
 ) -> None:
-    asked = _read(query(_BLUE, **({"use_edns": 0, "payload": payload} if payload else {})))
+    options: dict[str, Any] = {"use_edns": 0, "payload": payload} if payload else {}
+    asked = _read(query(_BLUE, **options))
     allowed = limit(asked, stream=stream)
     packet = reply(asked, Answer(records, more, exists), allowed)
     assert len(packet) <= allowed

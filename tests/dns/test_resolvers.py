@@ -29,7 +29,9 @@ def test_a_link_local_server_keeps_its_zone() -> None:
 
 
 def test_there_are_three_servers_at_most_and_each_once() -> None:
-    assert _servers("\n".join(f"nameserver 192.0.2.{n}" for n in (1, 1, 2, 3, 4))) == [f"192.0.2.{n}" for n in (1, 2, 3)]
+    assert _servers("\n".join(f"nameserver 192.0.2.{n}" for n in (1, 1, 2, 3, 4))) == [
+        f"192.0.2.{n}" for n in (1, 2, 3)
+    ]
 
 
 def test_what_is_no_server_is_passed_over() -> None:
@@ -50,7 +52,9 @@ def test_options_are_read_within_bounds(options: str, timeout_s: int, attempts: 
     assert read(options) == ResolvConf((), timeout_s, attempts)
 
 
-@given(st.text() | st.lists(st.sampled_from(["nameserver ", "options ", "::1", "timeout:", "\n", "9" * 30])).map("".join))
+@given(
+    st.text() | st.lists(st.sampled_from(["nameserver ", "options ", "::1", "timeout:", "\n", "9" * 30])).map("".join)
+)
 def test_no_file_crashes(text: str) -> None:
     assert len(read(text).servers) <= 3
 
@@ -152,7 +156,7 @@ async def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
     resolvers = HostResolvers(_no, path)
     with pytest.raises(Unanswered, match="add a line `nameserver"):
         await resolvers.ask(query("www.example"), stream=False)
-    assert resolvers.standing.servers == ()
+    assert not resolvers.standing.servers
 
 
 def test_the_file_is_followed_once_a_second(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_the_file_is_followed_once_a_second(tmp_path: Path) -> None:
     resolvers = HostResolvers(_no, path, clock=clock)
     assert "cannot be read: No such file" in resolvers.standing.trouble
     path.write_text("nameserver 192.0.2.1\n")
-    assert resolvers.standing.servers == ()
+    assert not resolvers.standing.servers
     clock.now_s += 1
     assert resolvers.standing.servers == (ip_address("192.0.2.1"),)
     other = tmp_path / "other"  # as those do that write it: of the same size, and put in its place
@@ -171,4 +175,4 @@ def test_the_file_is_followed_once_a_second(tmp_path: Path) -> None:
     assert resolvers.standing.servers == (ip_address("192.0.2.2"),)
     path.unlink()
     clock.now_s += 1
-    assert resolvers.standing.servers == ()
+    assert not resolvers.standing.servers

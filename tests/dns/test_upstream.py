@@ -2,6 +2,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from socket import SocketKind
+from typing import Any
 
 import dns.edns
 import dns.flags
@@ -12,7 +13,7 @@ import pytest
 from mdnp.dns import Unanswered
 from mdnp.dns.upstream import Cache, Forwarder
 from mdnp.model.errors import KernelError
-from tests.dns.ground import Elsewhere, answered, query
+from tests.dns.ground import Elsewhere, answered, query, until
 
 
 def _always(packet: bytes, _stream: bool) -> Sequence[bytes]:
@@ -28,9 +29,7 @@ def _forwarder(elsewhere: Elsewhere, **options: float) -> Forwarder:
 
 
 async def _all_asked(elsewhere: Elsewhere, count: int) -> None:
-    async with asyncio.timeout(2):
-        while len(elsewhere.asked) < count:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(elsewhere.asked) >= count)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -187,9 +186,9 @@ async def test_alike_questions_share_an_answer_beyond_a_few() -> None:
 async def test_a_loop_ends() -> None:
     """The server that we ask asks us: without an end, and with every question written anew."""
     forwarder: Forwarder
-    tasks = set()
+    tasks: set[asyncio.Future[bytes]] = set()
 
-    def handler(packet: bytes, _stream: bool) -> Sequence[bytes]:
+    def handler(_packet: bytes, _stream: bool) -> Sequence[bytes]:
         again = query("www.example", use_edns=0, payload=512 + len(elsewhere.asked))
         tasks.add(asyncio.ensure_future(forwarder.ask(again, stream=False)))
         return []
@@ -244,7 +243,7 @@ class _Counting:
         return answered(query, *self._texts, ttl_s=self._ttl_s)
 
 
-async def _ttl(cache: Cache, name: str = "www.example", **options: object) -> int:
+async def _ttl(cache: Cache, name: str = "www.example", **options: Any) -> int:
     return dns.message.from_wire(await cache.ask(query(name, **options), stream=False)).answer[0].ttl
 
 
@@ -274,7 +273,7 @@ async def test_nothing_is_remembered_for_more_than_a_minute() -> None:
 async def test_who_asks_for_more_gets_an_answer_of_its_own() -> None:
     upstream = _Counting()
     cache = Cache(upstream, clock=_Clock())
-    variants: list[dict[str, object]] = [
+    variants: list[dict[str, Any]] = [
         {},
         {"use_edns": 0},
         {"use_edns": 0, "want_dnssec": True},
