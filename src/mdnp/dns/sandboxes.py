@@ -9,7 +9,9 @@ from functools import partial
 from itertools import repeat
 from typing import Protocol
 
-from mdnp.dns import Finder, Served
+from mdnp.dns import Finder, Scope, Served
+from mdnp.dns.server import Server
+from mdnp.dns.upstream import Forwarder
 from mdnp.kernel.doorway import Doorway, Doorways
 from mdnp.model.errors import KernelError
 
@@ -58,6 +60,29 @@ class Pace:
             wait = min(2 * wait, self.last)
 
 
+class Embedded:
+    """
+    Answers in a sandbox, in front of Docker's embedded DNS. Whoever asks there is of the sandbox, whatever its address:
+    nothing from elsewhere gets to the sockets of a doorway.
+    """
+
+    def __init__(self, finder: Finder, doorway: Doorway) -> None:
+        self._doorway = doorway
+        self._forwarder = Forwarder(doorway.dial)
+        scope = Scope(finder, self._forwarder, embedded=True)
+        self._server = Server(lambda _: scope)
+
+    @property
+    def served(self) -> Served:
+        return self._server.served
+
+    async def run(self) -> None:
+        try:
+            await self._server.serve(self._doorway.datagrams, self._doorway.streams)
+        finally:
+            self._forwarder.close()
+
+
 class Sandboxes:
     """
     What is wanted is opened and kept while it `run`s. Open sockets keep a network namespace alive that its container
@@ -68,7 +93,7 @@ class Sandboxes:
         self,
         doorways: Doorways,
         finder_of: Callable[[str], Finder],
-        answering: Callable[[Finder, Doorway], Answering],
+        answering: Callable[[Finder, Doorway], Answering] = Embedded,
         *,
         pace: Pace = Pace(),
     ) -> None:
