@@ -12,12 +12,13 @@ from aiohttp import web
 NETWORKS = "/networks"
 CONTAINERS = "/containers/json?all=true"
 CREATE = "/networks/create"
+EVENTS = "/events"
 
 
 class Dockerd:
     """
     Answers each path with its status and body; at those in `hangs` it does not answer. `asked` are methods and paths,
-    `told` the bodies that came.
+    `told` the bodies that came. Who listens for events is sent the `parts` as they are put there, until b"".
     """
 
     def __init__(self, socket: Path) -> None:
@@ -27,6 +28,7 @@ class Dockerd:
         self.hangs: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.told: list[Any] = []
+        self.parts: asyncio.Queue[bytes] = asyncio.Queue()
         self._stops = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
@@ -47,16 +49,33 @@ class Dockerd:
             self._runner = None
         self.socket.unlink(missing_ok=True)
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
-        path = request.path_qs
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = EVENTS if request.path == EVENTS else request.path_qs
         self.asked.append((request.method, path))
         if request.can_read_body:
             self.told.append(await request.json())
         if path in self.hangs:
             await self._stops.wait()
+        if path == EVENTS and path not in self.status:
+            return await self._stream(request)
         body = self.bodies.get(path, b'{"message": "page not found"}')
         status = self.status.get(path, 200 if path in self.bodies else 404)
         return web.Response(status=status, body=body, content_type="application/json")
+
+    async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "application/json"})
+        stream.enable_chunked_encoding()
+        await stream.prepare(request)
+        stops = asyncio.create_task(self._stops.wait())
+        while not stops.done():
+            part = asyncio.create_task(self.parts.get())
+            await asyncio.wait([part, stops], return_when=asyncio.FIRST_COMPLETED)
+            if not part.done() or not part.result():
+                part.cancel()
+                break
+            await stream.write(part.result())
+        stops.cancel()
+        return stream
 
 
 @asynccontextmanager

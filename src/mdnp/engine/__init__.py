@@ -1,15 +1,17 @@
 """
-What Docker's engine says of itself over its API, asked outside of plugin calls and only if it is there; and the
-networks that it is told to make.
+What Docker's engine says of itself over its API, asked outside of plugin calls and only if it is there; what it calls
+things; and the networks that it is told to make.
 
 Never inside a call: the engine holds locks while it waits for us, and would wait for itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from mdnp.model.errors import MdnpError
+from mdnp.model.names import Names
 from mdnp.model.network import IPAddress, IPInterface, IPNetwork
 
 
@@ -114,3 +116,49 @@ class NetworkMaker(Protocol):
 
     async def remove(self, identity: str) -> None:
         """One that is not there is no error. Errors: EngineRefused, also while containers are on it."""
+
+
+@dataclass(frozen=True)
+class RunningContainer:
+    """`endpoints` are the ids of those that it has."""
+
+    id: str
+    name: str
+    endpoints: frozenset[str]
+
+
+class Subject(StrEnum):
+    """What is to be looked at anew."""
+
+    ALL = "all"  # we hear what happens only from now on
+    NETWORKS = "networks"
+    CONTAINER = "container"
+    GONE = "gone"  # the container, which does not run any more
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something after which things may be called otherwise. `container` is an id."""
+
+    subject: Subject
+    container: str = ""
+
+
+class NameSource(Protocol):
+    """
+    What Docker calls things. Errors of all: EngineUnavailable.
+
+    Never inside a plugin call. Who asks while a container is started waits until it has started (seen on 20.10 and
+    28.5): the engine locks it meanwhile, and calls us.
+    """
+
+    async def network_names(self) -> Mapping[str, str]:
+        """Those of all networks, by id."""
+
+    async def running(self) -> Sequence[RunningContainer]: ...
+
+    async def names_of(self, container: str) -> Mapping[str, Names]:
+        """By each endpoint that a container has. One that does not run, or is not there, has none."""
+
+    def happenings(self) -> AsyncGenerator[Happening, None]:
+        """First ALL, then what happens. It ends with EngineUnavailable, and no other way."""

@@ -1,7 +1,8 @@
 """The engine's HTTP API over its unix socket."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +14,18 @@ import msgspec
 from mdnp.engine import (
     EngineRefused,
     EngineUnavailable,
+    Happening,
     ListedEndpoint,
     ListedNetwork,
     ListedPool,
     Listing,
+    RunningContainer,
+    Subject,
     WantedNetwork,
     WantedPool,
 )
+from mdnp.engine.events import EVENTS, Lines, happening
+from mdnp.model.names import Names
 from mdnp.model.network import IPAddress, IPNetwork
 
 Body = TypeVar("Body")
@@ -27,6 +33,9 @@ Body = TypeVar("Body")
 # A listing of a thousand containers takes the engine some seconds; nobody waits for it.
 LIMIT_S = 30.0
 
+_SERVICE = "com.docker.compose.service"  # Compose's label
+
+_ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=1)
 _OK, _CREATED, _NO_CONTENT, _NOT_FOUND = 200, 201, 204, 404
 _NO_ANSWER = (aiohttp.ClientError, OSError, ValueError)
 _UNREADABLE = (ValueError, RecursionError)  # no UTF-8, or nests too deep
@@ -62,6 +71,8 @@ class Attached(msgspec.Struct):
     GlobalIPv6Address: str = ""
     GlobalIPv6PrefixLen: int = 0
     MacAddress: str = ""
+    Aliases: list[str] | None = None
+    DNSNames: list[str] | None = None  # since 25
 
 
 class Settings(msgspec.Struct):
@@ -73,7 +84,24 @@ class Version(msgspec.Struct):
 
 
 class Container(msgspec.Struct):
+    Id: str = ""
     Names: list[str] | None = None
+    NetworkSettings: Settings | None = None
+
+
+class RunState(msgspec.Struct):
+    Running: bool = False
+
+
+class ContainerConfig(msgspec.Struct):
+    Hostname: str = ""
+    Labels: dict[str, str] | None = None
+
+
+class InspectedContainer(msgspec.Struct):
+    Name: str = ""
+    State: RunState | None = None
+    Config: ContainerConfig | None = None
     NetworkSettings: Settings | None = None
 
 
@@ -109,8 +137,8 @@ class DockerEngine:
         addresses = {address: "" for pool in pools for address in (pool.gateway, *pool.auxiliary) if address}
         endpoints: dict[str, ListedEndpoint] = {}
         for container in containers:
-            name = (container.Names or [""])[0].removeprefix("/")
-            for one in _attached(container):
+            name = _name(container)
+            for one in _attached(container.NetworkSettings):
                 endpoint = _endpoint(one, name)
                 addresses |= {address.ip: name for address in endpoint.addresses}
                 if endpoint.id:
@@ -138,6 +166,44 @@ class DockerEngine:
         if status not in (_OK, _NO_CONTENT, _NOT_FOUND):
             raise EngineRefused(_complaint(status, body))
 
+    async def network_names(self) -> Mapping[str, str]:
+        return {one.id: one.name for one in await self.networks()}
+
+    async def running(self) -> Sequence[RunningContainer]:
+        containers = await self._get("/containers/json", list[Container])
+        return [
+            RunningContainer(
+                one.Id,
+                _name(one),
+                frozenset(attached.EndpointID for attached in _attached(one.NetworkSettings) if attached.EndpointID),
+            )
+            for one in containers
+        ]
+
+    async def names_of(self, container: str) -> Mapping[str, Names]:
+        path = f"/containers/{quote(container, safe='')}/json"
+        status, body = await self._ask("GET", path)
+        if status == _NOT_FOUND:
+            return {}
+        if status != _OK:
+            raise EngineUnavailable(f"Docker answers {status} to {path}")
+        return _names(self._read(body, InspectedContainer))
+
+    async def happenings(self) -> AsyncGenerator[Happening, None]:
+        answer = await self._listen()
+        try:
+            yield Happening(Subject.ALL)
+            lines = Lines()
+            async for part in answer.content.iter_any():
+                for line in lines.cut(part):
+                    if (one := happening(line)) is not None:
+                        yield one
+        except _NO_ANSWER as error:
+            raise self._unavailable(error) from error
+        finally:
+            answer.close()
+        raise EngineUnavailable(f"Docker at {self._socket} tells no more what happens")
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -155,14 +221,29 @@ class DockerEngine:
             raise self._unavailable(error) from error
 
     async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        if self._session is None:
-            connector = aiohttp.UnixConnector(str(self._socket))
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._limit)
         try:
-            async with self._session.request(method, f"http://docker{path}", json=body) as answer:
+            async with self._opened().request(method, f"http://docker{path}", json=body) as answer:
                 return answer.status, await answer.read()
         except _NO_ANSWER as error:
             raise self._unavailable(error) from error
+
+    async def _listen(self) -> aiohttp.ClientResponse:
+        """The events, of which the head comes at once and the rest when it happens."""
+        try:
+            async with asyncio.timeout(self._limit.total):
+                answer = await self._opened().get(f"http://docker{EVENTS}", timeout=_ENDLESS)
+        except (*_NO_ANSWER, TimeoutError) as error:
+            raise self._unavailable(error) from error
+        if answer.status != _OK:
+            answer.close()
+            raise EngineUnavailable(f"Docker answers {answer.status} to {EVENTS}")
+        return answer
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.UnixConnector(str(self._socket))
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._limit)
+        return self._session
 
     def _unavailable(self, error: Exception) -> EngineUnavailable:
         return EngineUnavailable(f"Docker cannot be asked at {self._socket}: {error}")
@@ -232,11 +313,31 @@ def _pool(config: IpamConfig) -> ListedPool | None:
     )
 
 
-def _attached(container: Container) -> list[Attached]:
-    networks: Mapping[str, Attached | None] = {}
-    if container.NetworkSettings is not None:
-        networks = container.NetworkSettings.Networks or {}
+def _name(container: Container) -> str:
+    return (container.Names or [""])[0].removeprefix("/")
+
+
+def _attached(settings: Settings | None) -> list[Attached]:
+    networks = (settings.Networks if settings else None) or {}
     return [one for one in networks.values() if one is not None]
+
+
+def _names(container: InspectedContainer) -> dict[str, Names]:
+    """An engine that was killed remembers endpoints of containers that do not run (seen on 20.10)."""
+    if container.State is None or not container.State.Running:
+        return {}
+    name, config = container.Name.removeprefix("/"), container.Config or ContainerConfig()
+    service = (config.Labels or {}).get(_SERVICE, "")
+    return {
+        one.EndpointID: Names(
+            name,
+            tuple(dict.fromkeys(other for other in (*(one.Aliases or ()), *(one.DNSNames or ())) if other != name)),
+            config.Hostname,
+            service,
+        )
+        for one in _attached(container.NetworkSettings)
+        if one.EndpointID
+    }
 
 
 def _endpoint(one: Attached, container: str) -> ListedEndpoint:
