@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mdnp.admin.cluster import Cluster
 from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin, Look
+from mdnp.dns.standing import Standing
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.engine import EngineUnavailable, Listing
 from mdnp.engine.directory import Directory
@@ -44,6 +45,7 @@ async def open_admin(
     collector: Collector | None = None,
     looks: Mapping[str, Look] | None = None,
     cluster: Cluster | None = None,
+    naming: Standing | None = None,
 ) -> Admin:
     ipam = await IpamDriver.open(world.store, world.kernel, (), lambda: 0.0)
     directory = directory or Directory(engine or Engine())
@@ -59,4 +61,5 @@ async def open_admin(
         settings=SETTINGS,
         looks=looks,
         cluster=cluster,
+        naming=lambda: naming,
     )

@@ -16,6 +16,8 @@ from mdnp.admin.cluster import Cluster
 from mdnp.admin.exposition import Exposition
 from mdnp.admin.routes import Answer
 from mdnp.admin.window import Window
+from mdnp.dns import Served
+from mdnp.dns.standing import Road, Standing
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.engine.directory import Directory
 from mdnp.ipam.driver import IpamDriver
@@ -63,7 +65,9 @@ Values = dict[tuple[str, ...], float]
 class House:
     """A world with what the metrics are read from."""
 
-    def __init__(self, world: World, ipam: IpamDriver, cluster: Cluster | None = None) -> None:
+    def __init__(
+        self, world: World, ipam: IpamDriver, cluster: Cluster | None = None, naming: Standing | None = None
+    ) -> None:
         self.world = world
         self.engine = Engine()
         self.directory = Directory(self.engine)
@@ -82,6 +86,7 @@ class House:
             version="9.9.9",
             database_bytes=lambda: 4096,
             cluster=cluster,
+            naming=lambda: naming,
         )
 
     async def metrics(self) -> dict[str, Metric]:
@@ -274,7 +279,7 @@ async def test_a_window_shows_what_it_is_for_and_nothing_can_be_done_through_it(
 
 
 async def in_cluster(house: House) -> House:
-    """The same host as one of three, with a pool that it shares."""
+    """The same host as one of three, with a pool that it shares and names to answer."""
     overlay = a_network("e5" * 32, "10.50.0.0/16", options=NetworkOptions(mode=Mode.OVERLAY))
     pool = ip_network("10.50.0.0/16")
     block = Block(pool, ip_network("10.50.3.0/24"))
@@ -283,7 +288,8 @@ async def in_cluster(house: House) -> House:
     registry = FakeRegistry(None, *hosts)
     registry.facts = {"requests": {"commit": 7}, "pending": 2, "remarks": (Remark(About.MAC, "x"),)}
     ipam = await IpamDriver.open(house.world.store, house.world.kernel, (), house.world.clock)
-    return House(house.world, ipam, Cluster(registry, Alone(), (), lambda: None))
+    naming = Standing(served={Road.SANDBOX: Served(9, 7, 1)}, sandboxes={"/a": "", "/b": "", "/c": "no"}, unlearned=2)
+    return House(house.world, ipam, Cluster(registry, Alone(), (), lambda: None), naming)
 
 
 async def test_the_cluster_is_told_only_where_there_is_one(house: House) -> None:
@@ -302,6 +308,21 @@ async def test_the_cluster_is_told_only_where_there_is_one(house: House) -> None
         ("mdnp_cluster_epoch",): 1,
     }
     assert shown["mdnp_pool_blocks", "mdnp-local/10.50.0.0/16"] == 1
+
+
+async def test_names_are_told_of_only_where_there_are_any(house: House) -> None:
+    without = await house.values()
+    shown = await (await in_cluster(house)).values()
+
+    assert not [labels for labels in without if "dns" in labels[0]]
+    assert {labels[1:]: value for labels, value in shown.items() if labels[0] == "mdnp_dns_questions_total"} == {
+        ("sandbox", "zone"): 9,
+        ("sandbox", "forwarded"): 7,
+        ("sandbox", "unanswered"): 1,
+        ("sandbox", "dropped"): 0,
+    }
+    assert (shown["mdnp_dns_sandboxes", "open"], shown["mdnp_dns_sandboxes", "failed"]) == (2, 1)
+    assert shown["mdnp_dns_unlearned",] == 2
 
 
 async def exposed(house: House) -> dict[str, tuple[str, frozenset[str]]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mdnp.admin import metrics, process
 from mdnp.admin.cluster import Cluster
 from mdnp.admin.routes import Answer
+from mdnp.dns.standing import Standing
 from mdnp.engine.directory import Directory
 from mdnp.ipam.driver import IpamDriver
 from mdnp.kernel import Kernel, Traffic
@@ -20,7 +21,8 @@ from mdnp.store import Promises, Store
 class Exposition:
     """
     The links are read once for each scrape; all else is in memory. The guard's counts are those of the last look at
-    the kernel. `database_bytes` tells the size of the database.
+    the kernel. `database_bytes` tells the size of the database, `naming` how it stands with names, None where there are
+    none to answer.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Exposition:
         version: str,
         database_bytes: Callable[[], int],
         cluster: Cluster | None = None,
+        naming: Callable[[], Standing | None] = lambda: None,
     ) -> None:
         self._measures = measures
         self._store = store
@@ -47,6 +50,7 @@ class Exposition:
         self._build = {"version": version, "python": platform.python_version(), "kernel": platform.release()}
         self._database_bytes = database_bytes
         self._cluster = cluster
+        self._naming = naming
 
     async def answer(self) -> Answer:
         """Written in a thread: a thousand endpoints have 8,000 lines, for which no call should wait."""
@@ -67,6 +71,7 @@ class Exposition:
             database_bytes=self._database_bytes(),
             cluster=self._cluster.facts if self._cluster else None,
             remotes=len(self._cluster.outlook.remotes) if self._cluster else 0,
+            naming=self._naming(),
         )
         known = await asyncio.to_thread(lambda: expose(metrics.metrics(facts)))
         return Answer(200, counted + known, CONTENT_TYPE)

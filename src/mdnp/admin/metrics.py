@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from mdnp.admin import hosts
 from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.process import Process
 from mdnp.dataplane import naming
+from mdnp.dns.standing import Standing
 from mdnp.engine.directory import Names
 from mdnp.ipam.allocator import Counts
 from mdnp.kernel import Traffic
@@ -27,7 +28,8 @@ class Facts:
     """
     At one moment. `traffic` and `dropped` are by host end, `names` what Docker told last; `drift` are steps that failed
     and are still needed, `orphans` those that were found last and not freed. `traffic` is None where the kernel could
-    not be read. `cluster` is None where this host is in none, `remotes` counts the endpoints on other hosts.
+    not be read. `cluster` is None where this host is in none, `remotes` counts the endpoints on other hosts. `naming`
+    is None where there are no names to answer.
     """
 
     promises: Promises
@@ -44,6 +46,7 @@ class Facts:
     database_bytes: int = 0
     cluster: ClusterFacts | None = None
     remotes: int = 0
+    naming: Standing | None = None
 
 
 def metrics(facts: Facts) -> list[Family]:
@@ -53,6 +56,7 @@ def metrics(facts: Facts) -> list[Family]:
         *_pools(facts),
         *_endpoints(facts),
         *(_cluster(facts, facts.cluster) if facts.cluster else ()),
+        *(_names(facts.naming) if facts.naming else ()),
         *_process(facts),
     ]
 
@@ -156,6 +160,25 @@ def _cluster(facts: Facts, cluster: ClusterFacts) -> Iterator[Family]:
 def _blocks(promises: Promises) -> dict[Labels, float]:
     found = {one.id: hosts.blocks_of(one.pool.network, promises) for one in promises.pools.values()}
     return {(pool,): len(blocks) for pool, blocks in found.items() if blocks is not None}
+
+
+def _names(standing: Standing) -> Iterator[Family]:
+    questions: dict[Labels, float] = {
+        (road.value, outcome): count
+        for road, served in standing.served.items()
+        for outcome, count in asdict(served).items()
+    }
+    troubles = [bool(trouble) for trouble in standing.sandboxes.values()]
+    states: dict[Labels, float] = {("open",): troubles.count(False), ("failed",): troubles.count(True)}
+    yield Family(
+        "mdnp_dns_questions_total",
+        "counter",
+        "Questions of names by what became of them.",
+        ("road", "outcome"),
+        questions,
+    )
+    yield Family("mdnp_dns_sandboxes", "gauge", "Sandboxes whose questions are to come here.", ("state",), states)
+    yield _gauge("mdnp_dns_unlearned", "Endpoints whose names Docker has not told.", standing.unlearned)
 
 
 def _process(facts: Facts) -> Iterator[Family]:

@@ -13,6 +13,7 @@ from mdnp.admin import views
 from mdnp.admin.cluster import Cluster
 from mdnp.admin.meter import Meter
 from mdnp.cluster import ClusterUnavailable
+from mdnp.dns.standing import Standing
 from mdnp.engine import EngineUnavailable
 from mdnp.engine.directory import Directory, Names
 from mdnp.ipam.driver import IpamDriver
@@ -38,7 +39,8 @@ Look = Callable[[], Awaitable[Answer]]
 class Admin:
     """
     `version` and `settings` are the facts of this process, its effective settings as text; `looks` what else is shown,
-    by path ("/metrics"); `cluster` is None where this host is in none.
+    by path ("/metrics"); `cluster` is None where this host is in none; `naming` tells how it stands with names, None
+    where there are none to answer.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Admin:
         settings: Mapping[str, str],
         looks: Mapping[str, Look] | None = None,
         cluster: Cluster | None = None,
+        naming: Callable[[], Standing | None] = lambda: None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
@@ -65,6 +68,7 @@ class Admin:
         self._settings = settings
         self._looks = looks or {}
         self._in_cluster = cluster
+        self._naming = naming
         self._started = time.monotonic()
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> Answer:
@@ -114,6 +118,7 @@ class Admin:
             store_trouble=self._store.trouble,
             orphans=self._collector.left,
             cluster=self._in_cluster.facts if self._in_cluster else None,
+            naming=self._naming(),
         )
         return views.status(self._store.promises, await self._names(), difference, self._ipam.counts(), facts)
 

@@ -8,9 +8,11 @@ from typing import Any, Literal, TypeVar
 from mdnp.admin import hosts
 from mdnp.admin.hosts import ClusterFacts
 from mdnp.admin.meter import Flow
+from mdnp.admin.names import names_view
 from mdnp.dataplane import naming, publishing
 from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.steps import Owner
+from mdnp.dns.standing import Standing
 from mdnp.engine.directory import Health, Names
 from mdnp.ipam.allocator import Counts
 from mdnp.kernel import Actual
@@ -40,7 +42,8 @@ class Facts:
     """
     Of the process and what it stands on. `repaired` counts what of ours others had changed and was put back; `trouble`
     says why what we want is not there, `store_trouble` why the last promise could not be written. `orphans` are those
-    that the last collection found and left. `cluster` is None where this host is in none.
+    that the last collection found and left. `cluster` is None where this host is in none, `naming` where it has no
+    names to answer.
     """
 
     version: str
@@ -51,6 +54,7 @@ class Facts:
     store_trouble: str = ""
     orphans: Sequence[Orphan] = ()
     cluster: ClusterFacts | None = None
+    naming: Standing | None = None
 
 
 def status(
@@ -82,6 +86,7 @@ def status(
         "nearly_full": [one["id"] for one in pools(promises, pool_counts) if one["nearly_full"]],
         "orphans": orphans(facts.orphans),
         **({} if cluster is None else {"in_sync": in_sync, "cluster": cluster}),
+        **({} if facts.naming is None else {"names": names_view(facts.naming)}),
     }
 
 

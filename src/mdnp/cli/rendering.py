@@ -143,6 +143,7 @@ def status(view: Mapping[str, Any]) -> str:
     if view["store"]["trouble"]:
         lines.append(f"# promises cannot be kept: {view['store']['trouble']}")
     lines += _cluster(view["cluster"]) if "cluster" in view else []
+    lines += _names(view["names"]) if "names" in view else []
     docker = view["docker"]
     lines.append(f"# Docker {docker['version']}" if docker["version"] else f"# {docker['trouble']}")
     in_sync = view.get("in_sync", view["healthy"])
@@ -176,6 +177,27 @@ def _cluster(view: Mapping[str, Any]) -> list[str]:
         for row in network["hosts"]
         if row["state"] == "failed"
     ]
+    return lines
+
+
+def _names(view: Mapping[str, Any]) -> list[str]:
+    """Where names are answered, and where they should be and are not."""
+    gateways = [one for one in view["gateways"] if not one["trouble"]]
+    places = [
+        _number(view["sandboxes"], "container"),
+        *([_number(len(gateways), "gateway")] if gateways else []),
+        *([f"this host at {view['host']['name']}"] if view["host"] and not view["host"]["trouble"] else []),
+    ]
+    lines = [f"# names: answered for {', '.join(places)}"]
+    if view["failed"]:
+        count = _number(len(view["failed"]), "container")
+        lines.append(f"# names: not for {count}, of which the first: {view['failed'][0]['trouble']}; see `mdnp doctor`")
+    troubled = [*view["gateways"], *([view["host"]] if view["host"] else [])]
+    lines += [f"# names: not at {one['name']}: {one['trouble']}" for one in troubled if one["trouble"]]
+    if view["trouble"]:
+        lines.append(f"# names: what is new is not learned: {view['trouble']}")
+    elif view["unlearned"]:
+        lines.append(f"# names: not known yet of {_number(view['unlearned'], 'container')}")
     return lines
 
 

@@ -11,30 +11,29 @@ from mdnp.model.network import IPAddress
 class Road(StrEnum):
     """By which a question comes to us."""
 
-    SANDBOX = "sandbox"  # from a container, beside Docker's embedded DNS
+    SANDBOX = "sandbox"  # of a container, before Docker's embedded DNS has it
     GATEWAY = "gateway"  # to the address of a network's gateway
-    HOST = "host"  # to the host's own address for names
+    HOST = "host"  # to the address at which the host itself asks
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where names are to be answered: a sandbox by its path, a gateway or the host by its address and link."""
+    """Where names are to be answered, and why they are not; "" where they are."""
 
     name: str
-    trouble: str = ""  # why they are not
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
 class Standing:
     """
-    Of the sandboxes `open` counts those that are well. `learned` counts the endpoints on networks with names whose
-    names Docker has told, `unlearned` those that joined and of which it has not; `trouble` says why it cannot be asked.
-    `resolvers` are those of the host that are asked for what is not ours, `unresolved` says why there are none;
-    `served` is what the servers of each road did.
+    `sandboxes` by path say why their questions do not come to us, "" where they do. `learned` counts the endpoints on
+    networks with names whose names Docker has told, `unlearned` those that joined and of which it has not; `trouble`
+    says why it cannot be asked. `resolvers` are those of the host that are asked for what is not ours, `unresolved`
+    says why there are none; `served` is what the servers of each road did.
     """
 
-    open: int = 0
-    failed: Sequence[Place] = ()
+    sandboxes: Mapping[str, str] = field(default_factory=dict)
     gateways: Sequence[Place] = ()
     host: Place | None = None
     learned: int = 0
