@@ -49,6 +49,11 @@ class Query:
     octets: int = _PLAIN_OCTETS
     edns: int | None = None
 
+    @property
+    def is_lower(self) -> bool:
+        """Whether it was asked in lower case: Docker's embedded DNS knows a name as it is written."""
+        return self.asked[:-4] == self.asked[:-4].lower()
+
 
 @dataclass(frozen=True)
 class Refusal:

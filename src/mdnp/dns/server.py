@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from mdnp.dns import Scope, Scopes, Served, Unanswered, Upstream, messages
+from mdnp.dns import Answer, Scope, Scopes, Served, Unanswered, Upstream, messages, packets
 from mdnp.dns.askers import Asker, Askers, Limits
 from mdnp.dns.conversation import Conversation, Outcome
 from mdnp.dns.messages import QUERY_OCTETS, REFUSED, SERVFAIL, Query, Refusal
@@ -140,30 +140,43 @@ class Server:
             self._complain(error)
             self._unanswered += 1
             return messages.failure(query, SERVFAIL)
-        if answer is not None and not (answer.left and scope.embedded):
-            self._zone += 1
-            return messages.reply(query, answer, messages.limit(query, stream=stream))
+        if answer is not None and not (answer.left and scope.embedded and query.is_lower):
+            return self._answered(query, answer, messages.limit(query, stream=stream))
         if scope.upstream is None:
             return messages.failure(query, REFUSED)
         if asker.under_way >= self._limits.under_way:
             self._dropped += 1
             return None
         limit = messages.limit(query, stream=stream, local=scope.embedded)
-        return partial(self._forward, query, scope.upstream, asker, limit=limit, stream=stream)
+        return partial(self._forward, query, scope.upstream, asker, answer, limit=limit, stream=stream)
 
-    async def _forward(self, query: Query, upstream: Upstream, asker: Asker, *, limit: int, stream: bool) -> bytes:
+    async def _forward(
+        self, query: Query, upstream: Upstream, asker: Asker, left: Answer | None, *, limit: int, stream: bool
+    ) -> bytes:
+        """
+        What the upstream says; `left` is what we would say. The embedded DNS does not know every name that it should:
+        of a container without a given name on 20.10, or of one that was renamed just now.
+        """
         asker.under_way += 1  # here, since what is cancelled before its start would never end; a burst may exceed it
         try:
             answer = await upstream.ask(query.packet, stream=stream)
         except Exception as error:  # noqa: BLE001  # who asks is told at once, and may ask another
-            self._unanswered += 1
             if not isinstance(error, Unanswered):
                 self._complain(error)
+            if left is not None and left.records:
+                return self._answered(query, left, limit)
+            self._unanswered += 1
             return messages.failure(query, SERVFAIL)
         finally:
             asker.under_way -= 1
+        if left is not None and left.records and packets.rcode(answer) == packets.NXDOMAIN:
+            return self._answered(query, left, limit)
         self._forwarded += 1
         return messages.fitting(answer, query, limit)
+
+    def _answered(self, query: Query, answer: Answer, limit: int) -> bytes:
+        self._zone += 1
+        return messages.reply(query, answer, limit)
 
     def _complain(self, error: Exception) -> None:
         """Once in a while for each kind of error: who can cause one can cause many."""

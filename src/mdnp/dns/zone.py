@@ -3,7 +3,8 @@ The zone of a network, and what a container may ask of the zones of all its netw
 
 A name is asked for as NAME, NAME.NETWORK or NAME.NETWORK.mdnp. Docker allows dots in both parts, so that a name is
 never split: what a zone ends its names with is cut off, and the rest is one of its names or is not. What is below
-`.mdnp` or below a network of whoever asks, and is not there, does not exist: nobody else is asked for it.
+`.mdnp` and is not there does not exist, and nobody else is asked for it. NAME.NETWORK that is not there may be a name
+of the outside (a network may be called `dev`), and goes on as it does with Docker alone.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -60,17 +61,11 @@ class Zone:
         self._by_name: Index[str, str, Resident] = Index()
         self._by_address: Index[IPAddress, str, Resident] = Index()
         self._above: Index[str, tuple[str, str], Resident] = Index()  # by what is behind each dot of a name
-        self._nameless: set[str] = set()
         self.call(network)
 
     @property
     def residents(self) -> Mapping[str, Resident]:
         return self._residents
-
-    @property
-    def is_unsure(self) -> bool:
-        """Whether the names of a container of this host are not known yet, which Docker knows."""
-        return bool(self._nameless)
 
     def call(self, network: str) -> None:
         """The network has this name."""
@@ -93,8 +88,6 @@ class Zone:
             self._by_name.put(name, key, resident)
             for above in _above(name):
                 self._above.put(above, (key, name), resident)
-        if resident.here and not resident.names.name:
-            self._nameless.add(key)
 
     def drop(self, key: str) -> None:
         """One that is not there is no error."""
@@ -107,7 +100,6 @@ class Zone:
             self._by_name.drop(name, key)
             for above in _above(name):
                 self._above.drop(above, (key, name))
-        self._nameless.discard(key)
 
     def match(self, name: str, form: Form) -> Match | None:
         short = self._without_end(name, form)
@@ -122,10 +114,6 @@ class Zone:
 
     def covers(self, address: IPAddress) -> bool:
         return any(address in pool for pool in self._pools)
-
-    def is_above(self, name: str) -> bool:
-        """Whether the name is below the network's, be it there or not: it is nobody else's."""
-        return self._without_end(name, Form.IN_NETWORK) is not None
 
     def has_below(self, name: str) -> bool:
         """Whether names of ours are below this one."""
@@ -170,7 +158,7 @@ class Zones:
         matches = self._matches(service.name) if service else []
         if service and matches:
             return self._of_service(question, service, matches)
-        return self._of_nobody(question)
+        return self._of_nobody(name)
 
     def _matches(self, name: str) -> list[Match]:
         for form in (Form.SURE,) if self._everywhere else Form:
@@ -224,16 +212,12 @@ class Zones:
         left = question.kind == Kind.PTR and bool(residents) and all(one.here for one, _ in residents)
         return Answer(records, exists=bool(names), left=left)
 
-    def _of_nobody(self, question: Question) -> Answer | None:
-        name = question.name
-        if _is_ours(name):
-            return _NODATA if name == SUFFIX or self._has_below(name) else _NXDOMAIN
-        zones = [zone for zone in self._zones if zone.is_above(name)]
-        if not zones:
-            return None
+    def _of_nobody(self, name: str) -> Answer | None:
         if self._has_below(name):
             return _NODATA
-        return Answer(exists=False, left=question.kind in _FAMILIES and any(zone.is_unsure for zone in zones))
+        if not _is_ours(name):
+            return None
+        return _NODATA if name == SUFFIX else _NXDOMAIN
 
     def _has_below(self, name: str) -> bool:
         return any(zone.has_below(name) for zone in self._zones)

@@ -28,7 +28,7 @@ from mdnp.model.names import Called
 from mdnp.model.network import Network
 from mdnp.model.pool import PoolID, PoolPromise
 from mdnp.model.segment import Block
-from mdnp.store import Change, Drop, Fact, Free, Hold, Known, Name, Promises, Put, Tenure, wal
+from mdnp.store import Change, Drop, Known, Promises, Put, Tenure, wal
 from mdnp.store.migrations import MIGRATIONS
 from mdnp.store.rows import (
     ALLOCATIONS,
