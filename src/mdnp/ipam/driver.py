@@ -163,6 +163,12 @@ class IpamDriver:
             await self._store.commit(*news)
         self._learned = learned
 
+    def holder(self, network: IPNetwork, address: IPAddress) -> str:
+        """The name of the endpoint that holds an address of the pool with this network; "" if there is none known."""
+        found = self._ledger.of(network)
+        held = found[1].held(address) if found else None
+        return held.purpose.name if held and held.purpose.kind is Kind.ENDPOINT else ""
+
     def knows(self, identity: PoolID) -> bool:
         return identity in self._store.promises.pools
 
