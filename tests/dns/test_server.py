@@ -399,6 +399,13 @@ async def test_an_error_of_ours_is_a_failure_and_is_logged_once(caplog: pytest.L
     assert server.served == Served(unanswered=3, dropped=1)
 
 
+async def test_a_zone_that_says_nonsense_is_a_failure() -> None:
+    record = Record(_BLUE, Kind.A, ip_address("10.50.0.7"), ttl_s=-1)
+    zone = Zone({(_BLUE, Kind.A): Answer((record,))})
+    async with serving(Server(everybody(Scope(zone, None)))) as port:
+        assert (await _udp(_BLUE, port)).rcode() == dns.rcode.SERVFAIL
+
+
 async def test_several_pairs_of_sockets_are_served_at_once() -> None:
     server = _server()
     async with serving(server) as one, serving(server) as two:

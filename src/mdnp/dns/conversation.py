@@ -26,6 +26,7 @@ class Conversation:
         """
         async with asyncio.TaskGroup() as tasks:
             while not self._gone and (packet := await self._read()):
+                await asyncio.sleep(0)  # reading what is there already, and sending, give no way to others
                 found = outcome(packet)
                 if found is None:
                     return

@@ -136,12 +136,12 @@ class Server:
     def _found(self, query: Query, scope: Scope, asker: Asker, *, stream: bool) -> Outcome:
         try:
             answer = scope.finder.find(query.question)
+            if answer is not None and not (answer.left and scope.embedded and query.is_lower):
+                return self._answered(query, answer, messages.limit(query, stream=stream))
         except Exception as error:  # noqa: BLE001  # nor may it go on to others: it may be a name of ours
             self._complain(error)
             self._unanswered += 1
             return messages.failure(query, SERVFAIL)
-        if answer is not None and not (answer.left and scope.embedded and query.is_lower):
-            return self._answered(query, answer, messages.limit(query, stream=stream))
         if scope.upstream is None:
             return messages.failure(query, REFUSED)
         if asker.under_way >= self._limits.under_way:
@@ -175,8 +175,9 @@ class Server:
         return messages.fitting(answer, query, limit)
 
     def _answered(self, query: Query, answer: Answer, limit: int) -> bytes:
+        said = messages.reply(query, answer, limit)
         self._zone += 1
-        return messages.reply(query, answer, limit)
+        return said
 
     def _complain(self, error: Exception) -> None:
         """Once in a while for each kind of error: who can cause one can cause many."""
