@@ -5,17 +5,18 @@ Nothing of it runs until a network has names or the host asks for them: a host w
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from mdnp.config import Settings
 from mdnp.dns import Scope, Scopes
 from mdnp.dns.catalogue import Catalogue
 from mdnp.dns.gateways import Gateways
+from mdnp.dns.hearsay import Holder, endpoints, named
 from mdnp.dns.learner import Learner
 from mdnp.dns.resolvers import HostResolvers
 from mdnp.dns.sandboxes import Sandboxes
 from mdnp.dns.server import Server
-from mdnp.dns.standing import Place, Road, Standing
+from mdnp.dns.standing import Road, Standing
 from mdnp.dns.stub import Stub
 from mdnp.dns.upstream import Cache
 from mdnp.engine import NameSource
@@ -24,19 +25,21 @@ from mdnp.kernel.signpost import Signposts
 from mdnp.member import News, Outlook
 from mdnp.model.endpoint import Phase
 from mdnp.model.identity import NetworkID
-from mdnp.model.network import IPAddress, Network
+from mdnp.model.network import IPAddress
 from mdnp.store import Store
 
 
 class Resolving:
-    """`tell` is called when other hosts should hear of names."""
+    """`tell` is called when other hosts should hear of names that changed."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
         outlook: Outlook,
+        *,
         source: NameSource,
+        holder: Holder,
         doorways: Doorways,
         tell: Callable[[], None],
     ) -> None:
@@ -45,13 +48,37 @@ class Resolving:
         self._catalogue = Catalogue(store, outlook)
         self._resolvers = HostResolvers(self._is_ours)
         self._upstream = Cache(self._resolvers)
+        self._learner = Learner(source, store, tell, holder)
         self._sandboxes = Sandboxes(doorways, self._catalogue.of_sandbox)
         self._gateways = Gateways(self._scopes_of, Server, Signposts())
-        self._learner = Learner(source, store, tell)
         self._stub = Stub(settings.host_dns, self._host_scope, Server) if settings.host_dns else None
         self._needed = asyncio.Event()
         self._is_stale = False
         self._refresh()
+
+    @property
+    def standing(self) -> Standing | None:
+        """None while there is nothing to answer."""
+        if not self._needed.is_set():
+            return None
+        called = self._store.promises.called
+        joined = [one for one in endpoints(self._store.promises) if one.phase is Phase.JOINED]
+        resolvers = self._resolvers.standing
+        return Standing(
+            sandboxes=self._sandboxes.standing,
+            gateways=self._gateways.standing,
+            host=self._stub.standing if self._stub else None,
+            learned=sum(one.id in called for one in joined),
+            unlearned=sum(one.id not in called for one in joined),
+            trouble=self._learner.trouble,
+            resolvers=resolvers.servers,
+            unresolved=resolvers.trouble,
+            served={
+                Road.SANDBOX: self._sandboxes.served,
+                Road.GATEWAY: self._gateways.served,
+                **({Road.HOST: self._stub.served} if self._stub else {}),
+            },
+        )
 
     def changed(self) -> None:
         """What is promised has changed. Many changes that come together are one."""
@@ -73,13 +100,26 @@ class Resolving:
 
     def _refresh(self) -> None:
         self._is_stale = False
-        named = self._named()
+        networks = named(self._store.promises).values()
         self._catalogue.refresh()
         self._sandboxes.want(self._catalogue.sandboxes().keys())
-        self._gateways.want(named)
-        self._learner.look()
-        if named or self._stub is not None:
+        self._gateways.want(networks)
+        if networks or self._stub is not None:
             self._needed.set()
+            self._learner.look()
 
-    def _named(self) -> list[Network]:
-        return [one for one in self._store.promises.networks.values() if one.options.has_names]
+    def _scopes_of(self, network: NetworkID) -> Scopes:
+        def scope(address: IPAddress) -> Scope | None:
+            finder = self._catalogue.of_address(network, address)
+            return Scope(finder, self._upstream) if finder else None
+
+        return scope
+
+    def _host_scope(self) -> Scope:
+        return Scope(self._catalogue.everywhere(), self._upstream)
+
+    def _is_ours(self, address: IPAddress) -> bool:
+        """Whether it is we who answer there."""
+        networks = named(self._store.promises).values()
+        gateways = {subnet.gateway.ip for one in networks for subnet in one.subnets if subnet.gateway}
+        return address == self._host_dns or address in gateways

@@ -53,7 +53,7 @@ class Learner:
         self._waiting: set[str] = set()  # containers that will be asked about, and have not been yet
         self._pause_s = again_s
         self._sooner = self._later = float("inf")  # when a listing is due, in the loop's time
-        self._available = True
+        self.trouble = ""  # why Docker cannot be asked; "" while it can
         self._tasks: asyncio.TaskGroup
 
     def look(self) -> None:
@@ -181,11 +181,8 @@ class Learner:
 
     def _tell(self, trouble: EngineUnavailable | None) -> None:
         """Once, when it changes."""
-        available = trouble is None
-        if available is self._available:
-            return
-        self._available = available
-        if trouble is None:
+        before, self.trouble = self.trouble, str(trouble or "")
+        if before and not self.trouble:
             log.info("Docker tells names again")
-        else:
+        elif self.trouble and not before:
             log.warning("names that changed are learned when Docker can be asked again: %s", trouble)
