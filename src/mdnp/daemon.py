@@ -8,7 +8,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from mdnp.declared.declarer import Declarer
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.driver.network import NetworkDriver
 from mdnp.driver.overlays import Overlays
-from mdnp.engine import Engine, EngineUnavailable, NetworkMaker
+from mdnp.engine import Docker, Engine, EngineUnavailable
 from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
 from mdnp.ipam.driver import IpamDriver
@@ -39,6 +39,7 @@ from mdnp.ipam.keeper import AddressKeeper
 from mdnp.kernel import Actual, Failure, Kernel
 from mdnp.kernel.claim import claim
 from mdnp.kernel.linux import LinuxKernel
+from mdnp.kernel.sandbox import LinuxDoorways
 from mdnp.listeners import listen_admin, listen_plugin, listen_window
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
@@ -51,6 +52,7 @@ from mdnp.orphans.collector import Collector
 from mdnp.reconcile.converge import Reconciler
 from mdnp.reconcile.diff import diff
 from mdnp.recovery import recover
+from mdnp.resolving import Resolving
 from mdnp.store import Store, sqlite
 from mdnp.store.sqlite import SqliteStore
 from mdnp.systemd import Systemd
@@ -178,7 +180,8 @@ async def _serve_from(settings: Settings, systemd: Systemd, store: SqliteStore, 
             measures=measures,
             secured=secured,
             cluster=cluster,
-            maker=docker,
+            docker=docker,
+            heed=store.heed,
         )
     finally:
         if cluster is not None:
@@ -228,10 +231,11 @@ class _Rooms:
     reconciler: Reconciler
     ipam: IpamDriver
     driver: NetworkDriver
+    resolving: Resolving
 
     def run(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What each does beside the calls, until it is cancelled."""
-        running = [self.reconciler.run(), self.ipam.sharing.run()]
+        running = [self.reconciler.run(), self.ipam.sharing.run(), self.resolving.run()]
         if self.member is not None:
             running.append(self.member.run(self.ipam.sharing, self.driver))
         return running if self.declarer is None else [*running, self.declarer.run()]
@@ -252,24 +256,36 @@ async def _build(
     *,
     measures: Measures,
     cluster: Cluster | None,
-    maker: NetworkMaker | None,
+    docker: Docker,
 ) -> _Rooms:
     """With the kernel in sync. No etcd is asked for that: what the other hosts told last is in the store."""
     declarer: Declarer | None = None
+    resolving: Resolving | None = None
 
     def changed(news: News) -> None:
         reconciler.changed(owners(news, store.promises.networks.values()))
+        if resolving is not None:
+            resolving.follow(news)
         if news.networks and declarer is not None:
             declarer.wake()
 
     member = None if cluster is None else await open_member(settings, cluster, store, changed)
-    declarer = Declarer(member, maker, store, settings.socket.stem) if member and maker else None
+    declarer = Declarer(member, docker, store, settings.socket.stem) if member else None
     reconciler = Reconciler(store, kernel, measures=measures, outlook=member or Alone())
     await systemd.starting("bringing the kernel in sync")
     await _start_in_sync(store, reconciler)
     ipam = await IpamDriver.open(store, kernel, await _supernets(settings, store), time.time, member)
     driver = NetworkDriver(store, kernel, reconciler, time.time, Overlays(member, ipam.sharing))
-    return _Rooms(member, declarer, reconciler, ipam, driver)
+    resolving = Resolving(
+        settings,
+        store,
+        member or Alone(),
+        source=docker,
+        holder=ipam.holder,
+        doorways=LinuxDoorways(),
+        tell=member.tell if member else lambda: None,
+    )
+    return _Rooms(member, declarer, reconciler, ipam, driver, resolving)
 
 
 async def _run(
@@ -280,14 +296,17 @@ async def _run(
     engine: Directory,
     *,
     measures: Measures,
+    docker: Docker,
+    heed: Callable[[Callable[[], None]], None],
     secured: ssl.SSLContext | None = None,
     cluster: Cluster | None = None,
-    maker: NetworkMaker | None = None,
 ) -> None:
+    """`heed` has something called when promises change."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    rooms = await _build(settings, systemd, store, kernel, measures=measures, cluster=cluster, maker=maker)
+    rooms = await _build(settings, systemd, store, kernel, measures=measures, cluster=cluster, docker=docker)
+    heed(rooms.resolving.changed)
     reconciler, ipam, driver, shown = rooms.reconciler, rooms.ipam, rooms.driver, rooms.shown(settings)
     keepers = [MeasuredKeeper(one, measures) for one in (NetworkKeeper(store, driver), AddressKeeper(store, ipam))]
     collector = Collector(keepers, engine, time.time, settings.grace)
@@ -302,6 +321,7 @@ async def _run(
         version=mdnp.__version__,
         database_bytes=partial(SqliteStore.size, settings.state_dir),
         cluster=shown,
+        naming=lambda: rooms.resolving.standing,
     )
     glance = Glance(
         store=store,
@@ -328,6 +348,7 @@ async def _run(
             settings=config.shown(settings),
             looks=looks,
             cluster=shown,
+            naming=lambda: rooms.resolving.standing,
         ),
     )
     interfaces = {

@@ -19,10 +19,11 @@ from mdnp.model.errors import StoreUnavailable
 from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID
 from mdnp.model.mac import MAC
+from mdnp.model.port import Protocol
 from mdnp.model.segment import SegmentID
 from mdnp.store import Drop, Put
 from tests.fleet import SUBNET, Refused, Site, open_fleet, quiet, until
-from tests.world import quick_folder
+from tests.world import on_endpoint, publish, quick_folder
 
 
 async def refusal(work: Awaitable[Any]) -> str:
@@ -96,6 +97,26 @@ async def test_what_runs_on_a_host_is_known_to_the_others_until_it_is_removed() 
         await a.kill("web")
         await quiet(a, b)
         assert address not in b.neighbours
+
+
+async def test_ports_that_are_published_are_told_of_while_they_are() -> None:
+    async with open_fleet("a", "b") as (a, b):
+        await a.create()
+        await b.create()
+        address = await a.run("web")
+        _, endpoint, _ = a.containers["web"]
+        on = on_endpoint(endpoint, a.networks["blue"][0])
+
+        def told() -> tuple[tuple[Protocol, int], ...]:
+            assert b.member
+            found = (one for one in b.member.remotes.values() if str(one.addresses[0]) == address)
+            return next((one.ports for one in found), ())
+
+        asked = publish((8080, 80), (8081, 80), identity=endpoint, network=on["NetworkID"])
+        await a.call("NetworkDriver.ProgramExternalConnectivity", asked)
+        await until(lambda: told() == ((Protocol.TCP, 80),), "the port to be told")
+        await a.call("NetworkDriver.RevokeExternalConnectivity", on)
+        await until(lambda: told() == (), "the port to be told of no more")
 
 
 @pytest.mark.long

@@ -49,7 +49,17 @@ async def _serve(settings: Settings, faults: Faults, commons: Path | None) -> No
         if store.is_new:
             await _recover(settings, store, kernel, engine)
         memory = FaultyStore(store, faults)
-        await _run(settings, systemd, memory, kernel, engine, measures=Measures(), cluster=cluster, maker=docker)
+        await _run(
+            settings,
+            systemd,
+            memory,
+            kernel,
+            engine,
+            measures=Measures(),
+            cluster=cluster,
+            docker=docker,
+            heed=store.heed,
+        )
     finally:
         await engine.close()
         await kernel.close()

@@ -1,5 +1,7 @@
 """Which address a call is answered with, when it is free again, and who keeps it."""
 
+from ipaddress import ip_interface, ip_network
+
 import pytest
 
 from mdnp.ipam.allocator import REST_S, Counts
@@ -324,3 +326,19 @@ async def test_the_promise_is_on_disk_before_the_answer(house: House) -> None:
 
     assert [type(change) for changes in house.store.commits for change in changes] == [Hold]
     assert any("'10.1.0.1'" in row for row in house.rows)
+
+
+async def test_an_engine_from_29_on_says_who_holds_an_address(house: House) -> None:
+    """And only for endpoints: of a gateway, and of an auxiliary address, nobody is the holder."""
+    pool = await house.pool()
+    gateway = await house.gateway(pool)
+    held = [gateway, await house.address(pool, name="web"), await house.address(pool, "10.1.0.9", name="db")]
+    held.append(await house.address(pool))  # before 29
+    network = ip_network("10.1.0.0/24")
+
+    names = [house.ipam.holder(network, ip_interface(one).ip) for one in held]
+    await house.release(pool, held[1])
+
+    assert names == ["", "web", "db", ""]
+    assert house.ipam.holder(network, ip_interface(held[1]).ip) == ""
+    assert house.ipam.holder(ip_network("10.2.0.0/24"), ip_interface(held[2]).ip) == ""

@@ -17,7 +17,7 @@ from mdnp.model.errors import MdnpError, StoreUnavailable
 from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC, derived_mac
-from mdnp.model.names import Called
+from mdnp.model.names import Called, Names
 from mdnp.model.network import IPAddress, IPNetwork, Network, Subnet
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.pool import PoolID
@@ -381,6 +381,11 @@ class Machine:
         self.member.tell()
         return endpoint
 
+    async def call(self, endpoint: Endpoint, names: Names) -> None:
+        """As Docker's names are learned."""
+        await self.notebook.commit(Put(Called(endpoint.id, names)))
+        self.member.tell()
+
     async def give_back(self, index: int) -> None:
         """One of our blocks, if nothing of it is held or kept for another."""
         places = {*self.addresses.held, *self.addresses.kept}
@@ -404,6 +409,11 @@ class Machine:
     def seen(self) -> list[str]:
         """The remote endpoints, as text."""
         return sorted(map(_shown, self.member.remotes.values()))
+
+    @property
+    def names(self) -> dict[str, Names | None]:
+        """Those that the other hosts told, by address."""
+        return {str(one.addresses[0]): one.names for one in self.member.remotes.values()}
 
     @property
     def promised(self) -> list[str]:

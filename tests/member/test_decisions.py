@@ -20,8 +20,10 @@ from mdnp.model.errors import Conflict, Exhausted
 from mdnp.model.host import HostID
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.mac import MAC, derived_mac
+from mdnp.model.names import Called, Names
 from mdnp.model.network import IPNetwork, Network, Subnet
 from mdnp.model.options import Mode, NetworkOptions
+from mdnp.model.port import PortRequest, Protocol, Publication
 from mdnp.model.segment import Segment, SegmentID
 from mdnp.store import Promises
 
@@ -268,6 +270,37 @@ def test_what_is_told_follows_from_the_promises() -> None:
         EndpointRow(BLUE.id, A, "e", here.mac, (ONE,), 4, given=True),
         DoneRow("blue", A, "no space"),
     ]
+
+
+def told_of(dns: bool | None, called: Called | None) -> EndpointRow:
+    """The row of an endpoint with published ports, on an overlay with or without names."""
+    net = Network(NetworkID("n"), (Subnet(POOL),), False, NetworkOptions(mode=Mode.OVERLAY, dns=dns), 1450, vni=7)
+    ports = tuple(
+        Publication(PortRequest(protocol, port), host)
+        for protocol, port, host in (
+            (Protocol.TCP, 80, 8080),
+            (Protocol.UDP, 53, 5353),
+            (Protocol.TCP, 80, 8081),
+        )
+    )
+    end = Endpoint(EndpointID("e"), net.id, MAC("02:00:00:00:00:01"), False, (ip_interface("10.50.3.4/16"),))
+    promises = Promises(
+        {net.id: net},
+        {end.id: replace(end, ports=ports)},
+        {},
+        called={called.id: called} if called else {},
+    )
+    (row,) = (one for one in told.rows(A, promises, [], {}) if isinstance(one, EndpointRow))
+    return row
+
+
+def test_an_endpoint_is_told_with_its_names_and_with_each_port_once() -> None:
+    names = Names("web", ("www",))
+    ports = ((Protocol.TCP, 80), (Protocol.UDP, 53))
+
+    rows = [told_of(None, Called("e", names)), told_of(None, None), told_of(False, Called("e", names))]
+
+    assert [(one.names, one.ports) for one in rows] == [(names, ports), (None, ports), (None, ())]
 
 
 def test_only_what_differs_is_written() -> None:

@@ -26,6 +26,8 @@ from mdnp.member.rows import (
 )
 from mdnp.model.host import HostID
 from mdnp.model.mac import MAC
+from mdnp.model.names import Names
+from mdnp.model.port import Protocol
 from mdnp.model.segment import Segment, SegmentID
 
 A, B = HostID("a" * 16), HostID("b" * 16)
@@ -43,6 +45,15 @@ ROWS: dict[str, Row] = {
     f"members/10.50.0.0_16,fd50::_64/{A}": MemberRow(BLUE, A),
     f"endpoints/10.50.0.0_16,fd50::_64/{A}/e": EndpointRow(
         BLUE, A, "e", MAC("02:00:00:00:00:01"), (ip_address("10.50.0.2"), ip_address("fd50::2")), 4, given=True
+    ),
+    f"endpoints/10.50.0.0_16,fd50::_64/{A}/named": EndpointRow(
+        BLUE,
+        A,
+        "named",
+        MAC("02:00:00:00:00:02"),
+        (ip_address("10.50.0.3"),),
+        names=Names("web", ("www", "c3c3c3c3c3c3"), service="shop"),
+        ports=((Protocol.TCP, 80), (Protocol.UDP, 53)),
     ),
     "blocks/10.50.0.0_16/10.50.3.0_24": BlockRow(
         POOL, ip_network("10.50.3.0/24"), A, 2, {ip_address("10.50.3.4"): Claim(B, agreed=True)}
@@ -69,6 +80,50 @@ def test_the_value_says_what_the_key_does_not() -> None:
     assert value(ROWS[f"members/10.50.0.0_16,fd50::_64/{A}"]) == b"{}"
 
 
+def test_the_value_of_an_endpoint_has_names_and_ports_where_there_are_any() -> None:
+    """Without them it is as daemons wrote it that knew none, and theirs is read as this."""
+    bare = f"endpoints/10.50.0.0_16,fd50::_64/{A}/e"
+    assert value(ROWS[bare]) == (
+        b'{"mac":"02:00:00:00:00:01","addresses":["10.50.0.2","fd50::2"],"generation":4,"given":true}'
+    )
+    assert value(ROWS[f"endpoints/10.50.0.0_16,fd50::_64/{A}/named"]) == (
+        b'{"mac":"02:00:00:00:00:02","addresses":["10.50.0.3"],"generation":0,"given":false,'
+        b'"names":{"name":"web","aliases":["www","c3c3c3c3c3c3"],"service":"shop"},"ports":["80/tcp","53/udp"]}'
+    )
+
+
+_text = st.text(st.characters(codec="utf-8"), max_size=300)
+_ports = st.lists(st.tuples(st.sampled_from(Protocol), st.integers(1, 65535)), max_size=300).map(tuple)
+
+
+def endpoint(names: Names | None, ports: tuple[tuple[Protocol, int], ...]) -> EndpointRow:
+    return EndpointRow(BLUE, A, "e", MAC("02:00:00:00:00:01"), (ip_address("10.50.0.2"),), names=names, ports=ports)
+
+
+@given(st.none() | st.builds(Names, _text, st.lists(_text, max_size=90).map(tuple), _text, _text), _ports)
+def test_whatever_a_host_tells_of_names_can_be_read_and_is_not_much(
+    names: Names | None, ports: tuple[tuple[Protocol, int], ...]
+) -> None:
+    row = endpoint(names, ports)
+    text = value(row)
+    read = decode(key(row), text)
+
+    assert isinstance(read, EndpointRow)
+    assert read == endpoint(_bounded(names) if names else None, ports[:256])
+    assert value(read) == text
+    assert len(text) < 64_000
+
+
+def _bounded(names: Names) -> Names:
+    """What is longer than can be asked for is left out, and so are many aliases."""
+
+    def short(text: str) -> str:
+        return text if len(text.encode()) <= 255 else ""
+
+    aliases = tuple(one for one in map(short, names.aliases) if one)[:64]
+    return Names(short(names.name), aliases, short(names.hostname), short(names.service))
+
+
 def test_what_a_later_version_adds_to_a_value_is_let_pass() -> None:
     row = decode(f"/mdnp/v1/hosts/{A}", b'{"name":"one","vtep":"192.0.2.1","epoch":3,"rack":"b7"}')
 
@@ -90,6 +145,21 @@ def test_what_a_later_version_adds_to_a_value_is_let_pass() -> None:
         ("segments/fd50::_64,10.50.0.0_16", b'{"vni":1,"label":"x","mtu":1450}', "its name is 10.50.0.0_16,fd50::_64"),
         ("endpoints/10.50.0.0_16/a/e", b'{"mac":"x","addresses":[]}', "MAC address"),
         ("endpoints/10.50.0.0_16/a/e", b'{"mac":"02:00:00:00:00:01","addresses":["10.51.0.1"]}', "not in the segment"),
+        *(
+            ("endpoints/10.50.0.0_16/a/e", b'{"mac":"02:00:00:00:00:01","addresses":[],%s}' % odd.encode(), said)
+            for odd, said in (
+                ('"names":7', "names"),
+                ('"names":null', "names"),
+                ('"names":{"name":7}', "name"),
+                (f'"names":{{"name":"{"x" * 256}"}}', "255"),
+                (f'"names":{{"aliases":[{",".join(["1"] * 65)}]}}', "aliases"),
+                ('"ports":["80"]', "not a valid Protocol"),
+                ('"ports":["0/tcp"]', "port 0/tcp: expected one as 80/tcp"),
+                ('"ports":["65536/tcp"]', "port 65536/tcp"),
+                ('"ports":["80/icmp"]', "not a valid Protocol"),
+                (f'"ports":[{",".join(["1"] * 257)}]', "ports"),
+            )
+        ),
         ("blocks/10.50.0.0_16/10.51.0.0_24", b'{"owner":"a"}', "not a part of the pool"),
         ("vnis/seven", b'{"segment":"10.50.0.0/16"}', "no number"),
     ],

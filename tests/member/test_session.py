@@ -10,6 +10,7 @@ from mdnp.cluster import ClusterUnavailable, Delete, Put
 from mdnp.member import Liveness
 from mdnp.model.errors import Conflict, MdnpError
 from mdnp.model.identity import EndpointID
+from mdnp.model.names import Names
 from mdnp.store import Put as Promise
 from tests.member.hours import in_hours
 from tests.member.lab import BLUE, LEASE_S, POOL, Machine, Wanted, blue, lab, quiet
@@ -40,6 +41,33 @@ async def test_hosts_see_each_others_endpoints() -> None:
         await quiet()
 
         assert two.seen == []
+
+
+@in_hours
+async def test_names_travel_with_endpoints_and_a_change_of_them_is_news() -> None:
+    async with lab(2) as hosts:
+        one, two = hosts.machines
+        await one.network()
+        await two.network()
+        endpoint = await one.attach()
+        other = await one.attach()
+        await quiet()
+        at = str(endpoint.addresses[0].ip)
+        assert two.names == {at: None, str(other.addresses[0].ip): None}
+
+        for names in (Names("web", ("www",)), Names("web2", ("www",))):
+            two.news.clear()
+            await one.call(endpoint, names)
+            await quiet()
+
+            assert two.names[at] == names
+            assert [len(news.remotes) for news in two.news] == [1]
+
+        hosts.cluster.away = True
+        await two.stop()
+        await two.start()
+        await quiet()
+        assert two.names[at] == Names("web2", ("www",))
 
 
 @in_hours

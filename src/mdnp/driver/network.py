@@ -241,6 +241,8 @@ class NetworkDriver:
             endpoint = self._endpoint(request.network_id, request.endpoint_id)
             if network.is_way_out:
                 await self._publisher.publish(network, endpoint, request)
+                if request.ports or endpoint.ports:
+                    self._overlays.tell(network)
 
     async def revoke(self, endpoint_id: EndpointID) -> None:
         """It is the way out no more. Not every engine says so: Leave and DeleteEndpoint unpublish too."""
@@ -249,6 +251,7 @@ class NetworkDriver:
             if endpoint is not None and endpoint.ports:
                 await self._store.commit(Put(replace(endpoint, ports=())))
                 await self._withdrawn(endpoint)
+                self._tell_of(endpoint)
 
     def info(self, network_id: NetworkID, endpoint_id: EndpointID) -> Mapping[str, str]:
         endpoint = self._endpoint(network_id, endpoint_id)

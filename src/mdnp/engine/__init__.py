@@ -162,3 +162,7 @@ class NameSource(Protocol):
 
     def happenings(self) -> AsyncGenerator[Happening, None]:
         """First ALL, then what happens. It ends with EngineUnavailable, and no other way."""
+
+
+class Docker(NetworkMaker, NameSource, Protocol):
+    """All that is asked of Docker besides listings."""
