@@ -83,6 +83,21 @@ def test_what_else_docker_could_find_is_found_in_each_of_its_places(tmp_path: Pa
     assert set(seen.specs) == {tmp_path / name for name in names}  # type: ignore[arg-type]
 
 
+def test_whom_systemd_resolved_asks_is_as_it_reads_its_files(tmp_path: Path) -> None:
+    files = {
+        "etc/systemd/resolved.conf": "[Resolve]\n#DNS=192.0.2.9\nDNS=192.0.2.1\n",
+        "etc/systemd/resolved.conf.d/a.conf": "[Resolve]\nDNS=\nDNS=192.0.2.2 192.0.2.3\n",
+        "etc/systemd/resolved.conf.d/mdnp.conf": "[Resolve]\nDNS=127.0.0.153\nDomains=~mdnp\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    seen = facts.gather(_settings(tmp_path), _nobody, configuration="", root=tmp_path)
+
+    assert seen.resolved == ("192.0.2.2", "192.0.2.3", "127.0.0.153")
+
+
 def test_certificates_are_those_of_the_settings_and_of_docker_s_file(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("server.pem", "client.pem")]
     for file in files:

@@ -144,6 +144,7 @@ WELL = Facts(
     listening=frozenset({"/run/docker/plugins/.mdnp.sock.77", "/run/mdnp/.admin.sock.77"}),
     asked=frozenset(),
     resolvers=("192.0.2.53",),
+    resolved=(),
     specs=(),
     units=UNITS,
     clock=Clock(NOW, NOW - 5, synchronised=True, keepers=frozenset({"chronyd"})),

@@ -155,7 +155,8 @@ class Facts:
     cannot be made here, "" if it can; `sysctls` are by path below /proc/sys; `files` and their `places` by role;
     `certificates` are when those end by which Docker and the daemon know each other over TCP, in seconds of the epoch;
     `listening` are the names of unix sockets; `asked` are the UDP ports of the host with the address that they are
-    open on; `etcd` are the servers of the cluster by URL, none if this host is in no cluster.
+    open on; `resolvers` are those of /etc/resolv.conf, `resolved` those that systemd-resolved is configured to ask;
+    `etcd` are the servers of the cluster by URL, none if this host is in no cluster.
     """
 
     settings: Settings
@@ -181,6 +182,7 @@ class Facts:
     listening: Fact[frozenset[str]]
     asked: Fact[frozenset[tuple[str, int]]]
     resolvers: Fact[Sequence[str]]
+    resolved: Fact[Sequence[str]]
     specs: Fact[Sequence[Path]]
     units: Fact[Units]
     clock: Fact[Clock]

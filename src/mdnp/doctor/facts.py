@@ -125,6 +125,7 @@ def _looks(settings: Settings, root: Path) -> Mapping[str, Callable[[], Any]]:
         "listening": _listening,
         "asked": lambda: frozenset([*_udp("udp"), *_udp("udp6")]),
         "resolvers": lambda: _resolvers(root / "etc/resolv.conf"),
+        "resolved": lambda: _resolved(root),
         "specs": lambda: _specs(settings.socket, root),
         "units": lambda: units.read(root),
         "clock": lambda: _clock(settings.state_dir),
@@ -333,6 +334,17 @@ def _udp(table: str) -> list[tuple[str, int]]:
 def _resolvers(file: Path) -> tuple[str, ...]:
     lines = (line.split() for line in file.read_text().splitlines())
     return tuple(words[1] for words in lines if len(words) > 1 and words[0] == "nameserver")
+
+
+def _resolved(root: Path) -> tuple[str, ...]:
+    """Whatever it has of links. An empty DNS= takes back those before it (resolved.conf(5))."""
+    files = (root / "etc/systemd/resolved.conf", *sorted((root / "etc/systemd/resolved.conf.d").glob("*.conf")))
+    lines = (line.partition("=") for file in files for line in (_text(file) or "").splitlines())
+    found: list[str] = []
+    for key, _, value in lines:
+        if key.strip() == "DNS":
+            found = [*found, *value.split()] if value.strip() else []
+    return tuple(found)
 
 
 def _specs(socket: Path, root: Path) -> tuple[Path, ...]:

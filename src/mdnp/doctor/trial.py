@@ -30,6 +30,7 @@ try nft-inet nft add table inet trial
 try nft-bridge nft add table bridge trial
 try nft-nat load "$1"
 try nft-fib load "$2"
+try nft-owner load "table inet trial { flags owner; }"
 try vxlan ip link add x0 type vxlan id 7143424 dstport 4789 local 127.0.0.1 nolearning
 if ip link show x0 >/dev/null 2>&1; then
     ip link set x0 master b0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdnp.doctor import Facts, Finding, NotKnown, Verdict
-from mdnp.doctor.checks import addresses, cluster, daemon, docker, host, limits, traffic
+from mdnp.doctor.checks import addresses, cluster, daemon, docker, host, limits, names, traffic
 from mdnp.model.errors import InvalidParameter
 
 Check = Callable[[Facts], Iterable[Finding]]
@@ -58,6 +58,12 @@ CHECKS: Mapping[str, Check] = {
     "cluster-remarks": cluster.remarks,
     "cluster-networks": cluster.networks_of_all,
     "clock-skew": cluster.clock_skew,
+    "names-road": names.road,
+    "names-gateway": names.gateway,
+    "names-learned": names.learned,
+    "names-upstream": names.upstream,
+    "names-hidden": names.hidden,
+    "names-host": names.host,
 }
 
 _STUMBLES = (LookupError, ValueError, TypeError, AttributeError)

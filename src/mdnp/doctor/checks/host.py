@@ -22,6 +22,8 @@ _MODULES = {
 }
 # What only networks across hosts are made of: `cluster` asks for these.
 OF_CLUSTER = frozenset({"vxlan", "neigh-suppress"})
+# And what leads questions of names to us: `names` asks for it.
+OF_NAMES = frozenset({"nft-owner"})
 _OTHERS_MAY = 0o022
 _OTHERS_ANY = 0o077
 _FUTURE_S = 60.0
@@ -30,7 +32,7 @@ _EPOCH_S = 1704067200  # 2024: older than any mdnp
 
 def kernel_features(facts: Facts) -> Iterator[Finding]:
     features = need(facts.features)
-    failed = {name: said for name, said in features.items() if said and name not in OF_CLUSTER}
+    failed = {name: said for name, said in features.items() if said and name not in OF_CLUSTER | OF_NAMES}
     for name, said in failed.items():
         yield trouble(
             f"{name}: {said.strip()}",
