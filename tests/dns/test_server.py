@@ -363,7 +363,7 @@ async def test_questions_in_pieces_are_put_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\0\0", b"\xff\xff" + b"x" * 5000, _framed(b"short"), _framed(answered(query(_BLUE)))]
+    "data", [b"\0\0", b"\xff\xff" + b"x" * 5000, _framed(b"short"), _framed(answered(query(_BLUE, id=7)))]
 )
 async def test_nonsense_over_tcp_ends_the_connection(data: bytes) -> None:
     async with serving(_server()) as port, _connected(port) as (reader, writer):
@@ -454,10 +454,10 @@ _PACKETS = st.binary(max_size=600) | st.builds(
     _bent,
     st.sampled_from(
         [
-            query(_BLUE),
-            query("many.mdnp", use_edns=0, payload=4096),
-            query("www.example", use_edns=0),
-            answered(query(_BLUE), "10.50.0.7"),
+            query(_BLUE, id=7),
+            query("many.mdnp", id=7, use_edns=0, payload=4096),
+            query("www.example", id=7, use_edns=0),
+            answered(query(_BLUE, id=7), "10.50.0.7"),
         ]
     ),
     st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=5),

@@ -128,7 +128,7 @@ async def test_a_sandbox_that_is_gone_answers_nothing() -> None:
         await Forwarder(dial).ask(query("www.example"), stream=False)
 
 
-@pytest.mark.parametrize("answer", [b"", b"\0" * 12, answered(query("other.example"))])
+@pytest.mark.parametrize("answer", [b"", b"\0" * 12, answered(query("other.example", id=7))])
 async def test_nonsense_over_tcp_is_no_answer(answer: bytes) -> None:
     async with Elsewhere(lambda _packet, _stream: [answer]).open() as elsewhere:
         with pytest.raises(Unanswered, match=r"127\.0\.0\.1"):
