@@ -6,27 +6,26 @@ Nothing of it runs until a network has names or the host asks for them: a host w
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mdnp.config import Settings
-from mdnp.dns import Scope, Scopes
+from mdnp.dns import Scope
 from mdnp.dns.catalogue import Catalogue
-from mdnp.dns.gateways import Gateways
 from mdnp.dns.hearsay import Holder, endpoints, named
 from mdnp.dns.learner import Learner
 from mdnp.dns.resolvers import HostResolvers
-from mdnp.dns.sandboxes import Sandboxes
-from mdnp.dns.server import Server
-from mdnp.dns.standing import Road, Standing
-from mdnp.dns.stub import Stub
+from mdnp.dns.standing import Standing
 from mdnp.dns.upstream import Cache
 from mdnp.engine import NameSource
 from mdnp.kernel.doorway import Doorways
-from mdnp.kernel.signpost import Signposts
 from mdnp.member import News, Outlook
 from mdnp.model.endpoint import Phase
 from mdnp.model.identity import NetworkID
 from mdnp.model.network import IPAddress
 from mdnp.store import Store
+
+if TYPE_CHECKING:
+    from mdnp.dns.roads import Roads
 
 
 class Resolving:
@@ -46,12 +45,11 @@ class Resolving:
         self._store = store
         self._host_dns = settings.host_dns
         self._catalogue = Catalogue(store, outlook)
+        self._doorways = doorways
         self._resolvers = HostResolvers(self._is_ours)
         self._upstream = Cache(self._resolvers)
         self._learner = Learner(source, store, tell, holder)
-        self._sandboxes = Sandboxes(doorways, self._catalogue.of_sandbox)
-        self._gateways = Gateways(self._scopes_of, Server, Signposts())
-        self._stub = Stub(settings.host_dns, self._host_scope, Server) if settings.host_dns else None
+        self._roads: Roads | None = None
         self._needed = asyncio.Event()
         self._is_stale = False
         self._refresh()
@@ -59,25 +57,21 @@ class Resolving:
     @property
     def standing(self) -> Standing | None:
         """None while there is nothing to answer."""
-        if not self._needed.is_set():
+        if self._roads is None:
             return None
         called = self._store.promises.called
         joined = [one for one in endpoints(self._store.promises) if one.phase is Phase.JOINED]
         resolvers = self._resolvers.standing
         return Standing(
-            sandboxes=self._sandboxes.standing,
-            gateways=self._gateways.standing,
-            host=self._stub.standing if self._stub else None,
+            sandboxes=self._roads.sandboxes.standing,
+            gateways=self._roads.gateways.standing,
+            host=self._roads.host.standing if self._roads.host else None,
             learned=sum(one.id in called for one in joined),
             unlearned=sum(one.id not in called for one in joined),
             trouble=self._learner.trouble,
             resolvers=resolvers.servers,
             unresolved=resolvers.trouble,
-            served={
-                Road.SANDBOX: self._sandboxes.served,
-                Road.GATEWAY: self._gateways.served,
-                **({Road.HOST: self._stub.served} if self._stub else {}),
-            },
+            served=self._roads.served,
         )
 
     def changed(self) -> None:
@@ -94,26 +88,31 @@ class Resolving:
         """Until cancelled."""
         await self._needed.wait()
         async with asyncio.TaskGroup() as tasks:
-            for one in (self._learner, self._sandboxes, self._gateways, self._stub):
-                if one is not None:
-                    tasks.create_task(one.run())
+            tasks.create_task(self._learner.run())
+            tasks.create_task(self._begun().run())
 
     def _refresh(self) -> None:
         self._is_stale = False
         networks = named(self._store.promises).values()
         self._catalogue.refresh()
-        self._sandboxes.want(self._catalogue.sandboxes().keys())
-        self._gateways.want(networks)
-        if networks or self._stub is not None:
-            self._needed.set()
+        if networks or self._host_dns:
+            roads = self._begun()
+            roads.sandboxes.want(self._catalogue.sandboxes().keys())
+            roads.gateways.want(networks)
             self._learner.look()
+            self._needed.set()
 
-    def _scopes_of(self, network: NetworkID) -> Scopes:
-        def scope(address: IPAddress) -> Scope | None:
-            finder = self._catalogue.of_address(network, address)
-            return Scope(finder, self._upstream) if finder else None
+    def _begun(self) -> "Roads":
+        if self._roads is None:
+            from mdnp.dns.roads import Roads  # noqa: PLC0415  # it loads the library that reads questions
 
-        return scope
+            host = (self._host_dns, self._host_scope) if self._host_dns else None
+            self._roads = Roads(self._doorways, self._catalogue.of_sandbox, self._gateway_scope, host)
+        return self._roads
+
+    def _gateway_scope(self, network: NetworkID, address: IPAddress) -> Scope | None:
+        finder = self._catalogue.of_address(network, address)
+        return Scope(finder, self._upstream) if finder else None
 
     def _host_scope(self) -> Scope:
         return Scope(self._catalogue.everywhere(), self._upstream)

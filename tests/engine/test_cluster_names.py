@@ -113,11 +113,15 @@ def test_what_is_not_there_is_told_apart_and_goes_to_nobody_else(named: Named) -
     asker = named.boxes[0]
     before = len(named.resolver.asked)
 
-    said = ask(asker, "nobody.blue", "A", "nobody.blue.mdnp", "A", "b1", "MX", "b1.blue.mdnp", "TXT", "mdnp", "A")
+    said = ask(
+        asker, "nobody.blue.mdnp", "A", "b1", "MX", "b1.blue.mdnp", "TXT", "mdnp", "A", "9.9.50.10.in-addr.arpa", "PTR"
+    )
 
-    assert [one.code for one in said] == ["NXDOMAIN", "NXDOMAIN", "NOERROR", "NOERROR", "NOERROR"]
+    assert [one.code for one in said] == ["NXDOMAIN", "NOERROR", "NOERROR", "NOERROR", "NXDOMAIN"]
     assert all(not one.data for one in said)
     assert named.resolver.asked[before:] == []
+    assert ask(asker, "nobody.blue", "A")[0].code == "NXDOMAIN"  # the host's resolver says so, as with Docker alone
+    assert named.resolver.asked[before:] == ["nobody.blue A"]
 
 
 def test_names_of_a_network_are_for_its_containers_only(named: Named) -> None:
@@ -161,7 +165,7 @@ def test_a_name_does_not_wait_for_a_resolver_that_is_dead(named: Named) -> None:
 
 def test_the_gateway_answers_too(named: Named) -> None:
     for asker in named.boxes:
-        said = ask(asker, "web", "A", "b1.blue.mdnp", "A", _WWW, "A", "nobody.blue", "A", at="10.50.0.1")
+        said = ask(asker, "web", "A", "b1.blue.mdnp", "A", _WWW, "A", "nobody.blue.mdnp", "A", at="10.50.0.1")
         assert [one.data for one in said] == [four(*named.boxes), four(named.boxes[1]), (ADDRESS,), ()]
         assert said[3].code == "NXDOMAIN"
     assert ask(named.stranger, "b1", "A", at="10.50.0.1", within_s=0.5) == [Said("NONE")]
