@@ -5,12 +5,15 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from itertools import islice
 
+import dns.message
+import dns.rcode
 import pytest
 
-from mdnp.dns import Answer, Finder, Question, Served
-from mdnp.dns.sandboxes import Pace, Sandboxes
+from mdnp.dns import Answer, Finder, Kind, Question, Record, Served
+from mdnp.dns.sandboxes import Embedded, Pace, Sandboxes
 from mdnp.kernel.doorway import Doorway
 from tests.doorways import MemoryDoorways
 
@@ -268,3 +271,37 @@ async def test_what_is_wanted_before_the_start_is_opened_then() -> None:
     running.cancel()
     await asyncio.wait([running])
     assert [one.closed for one in doorways.opened] == [True]
+
+
+class Zone:
+    def find(self, question: Question) -> Answer | None:
+        known = {
+            "far": Answer((Record("far", Kind.A, ip_address("10.50.0.7")),)),
+            "near": Answer((Record("near", Kind.A, ip_address("10.50.0.8")),), left=True),
+        }
+        return known.get(question.name)
+
+
+async def test_what_docker_has_itself_and_what_we_do_not_have_is_asked_of_it() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as docker:
+        docker.setblocking(False)
+        docker.bind(("127.0.0.1", 0))
+        doorway = await MemoryDoorways({WEB: 1}, embedded=docker.getsockname()).open(WEB)
+        embedded = Embedded(Zone(), doorway)
+        running = asyncio.create_task(embedded.run())
+
+        far = dns.message.from_wire(await asks(doorway, dns.message.make_query("far", "A").to_wire()))
+        for name in ("near", "other"):
+            asking = asyncio.create_task(asks(doorway, dns.message.make_query(name, "A").to_wire()))
+            query, source = await loop.sock_recvfrom(docker, 512)
+            said = dns.message.make_response(dns.message.from_wire(query))
+            said.set_rcode(dns.rcode.YXDOMAIN)
+            await loop.sock_sendto(docker, said.to_wire(), source)
+            assert dns.message.from_wire(await asking).rcode() == dns.rcode.YXDOMAIN
+
+        assert [str(one) for one in far.answer] == ["far. 2 IN A 10.50.0.7"]
+        assert embedded.served == Served(zone=1, forwarded=2)
+        running.cancel()
+        await asyncio.wait([running])
+        doorway.close()

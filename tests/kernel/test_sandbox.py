@@ -42,13 +42,14 @@ table ip mdnp {{
 	flags owner
 
 	chain questions {{
-		type filter hook output priority raw; policy accept;
 		ip daddr 127.0.0.11 udp dport 53 meta mark != 0x6d646e70 notrack udp dport set {datagrams}
 		ip daddr 127.0.0.11 tcp dport 53 meta mark != 0x6d646e70 notrack tcp dport set {streams}
 	}}
 
-	chain answers {{
+	chain output {{
 		type filter hook output priority raw; policy accept;
+		oif != "lo" accept
+		jump questions
 		ip saddr 127.0.0.11 udp sport {datagrams} notrack udp sport set 53
 		ip saddr 127.0.0.11 tcp sport {streams} notrack tcp sport set 53
 	}}

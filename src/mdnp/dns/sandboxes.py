@@ -44,7 +44,7 @@ class Pace:
     soon: float = 0.015
     start: float = 10.0
     later: float = 3.0
-    watch: float = 3.0
+    watch: float = 5.0
     first: float = 1.0
     last: float = 60.0
     parting: float = 0.2

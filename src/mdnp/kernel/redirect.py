@@ -7,12 +7,13 @@ then, in the words of nft (<datagrams> and <streams> are the ports of our socket
     table ip mdnp {
         flags owner
         chain questions {
-            type filter hook output priority -300; policy accept;
             ip daddr 127.0.0.11 udp dport 53 meta mark != 0x6d646e70 notrack udp dport set <datagrams>
             ip daddr 127.0.0.11 tcp dport 53 meta mark != 0x6d646e70 notrack tcp dport set <streams>
         }
-        chain answers {
-            type filter hook output priority -300; policy accept;
+        chain output {
+            type filter hook output priority raw; policy accept;
+            oif != "lo" accept
+            jump questions
             ip saddr 127.0.0.11 udp sport <datagrams> notrack udp sport set 53
             ip saddr 127.0.0.11 tcp sport <streams> notrack tcp sport set 53
         }
@@ -46,14 +47,16 @@ _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _ELEMENT, _EXPRESSION_NAME, _EXPRESSION_DATA, _VALUE = 1, 1, 2, 1
 _NETWORK, _TRANSPORT = 1, 2  # headers of a packet
-_META_MARK, _META_PROTOCOL = 3, 16
+_META_MARK, _META_OIF, _META_PROTOCOL = 3, 5, 16
 _EQUAL, _UNEQUAL = 0, 1
-_REGISTER = 1
+_VERDICT, _REGISTER = 0, 1  # registers
+_ACCEPT, _JUMP = 1, -3
 _INTERNET_CHECKSUM = 1
 
 _IPV4 = 2
 _OUTPUT, _PRIORITY = 3, -300  # NF_INET_LOCAL_OUT; NF_IP_PRI_RAW, which is before NF_IP_PRI_CONNTRACK
-_QUESTIONS, _ANSWERS = "questions", "answers"
+_LOOPBACK = 1  # the index of the link lo in each namespace (LOOPBACK_IFINDEX)
+_QUESTIONS, _ALL = "questions", "output"
 _SADDR, _DADDR, _SPORT, _DPORT = 12, 16, 0, 2  # where they stand in their headers
 _UDP, _TCP = 17, 6
 _CHECKSUM = {_UDP: 6, _TCP: 16}
@@ -70,7 +73,10 @@ def install(datagrams: int, streams: int) -> tuple[bytes, int]:
     return _transaction(
         _message(_NEW_TABLE, _CREATE | _EXCL, _text(_TABLE_NAME, TABLE), owner),
         _chain(_QUESTIONS),
-        _chain(_ANSWERS),
+        _chain(_ALL, _hook()),
+        # What leaves the sandbox, which is nearly all that is sent, is looked at once.
+        _rule(_ALL, *_elsewhere(), _verdict(_ACCEPT)),
+        _rule(_ALL, _verdict(_JUMP, _QUESTIONS)),
         *(_question(protocol, port) for protocol, port in ((_UDP, datagrams), (_TCP, streams))),
         *(_answer(protocol, port) for protocol, port in ((_UDP, datagrams), (_TCP, streams))),
     )
@@ -93,14 +99,14 @@ def _message(kind: int, flags: int, *attributes: bytes) -> tuple[int, int, bytes
     return kind, flags | _REQUEST | _ACK, _HEADER.pack(_IPV4, 0, 0) + b"".join(attributes)
 
 
-def _chain(name: str) -> tuple[int, int, bytes]:
-    hook = netlink.nested(
-        _CHAIN_HOOK,
-        netlink.attribute(_HOOK_NUMBER, _number(_OUTPUT)),
-        netlink.attribute(_HOOK_PRIORITY, struct.pack("!i", _PRIORITY)),
-    )
-    named = _text(_CHAIN_TABLE, TABLE), _text(_CHAIN_NAME, name), _text(_CHAIN_TYPE, "filter")
-    return _message(_NEW_CHAIN, _CREATE, *named, hook)
+def _chain(name: str, *hook: bytes) -> tuple[int, int, bytes]:
+    return _message(_NEW_CHAIN, _CREATE, _text(_CHAIN_TABLE, TABLE), _text(_CHAIN_NAME, name), *hook)
+
+
+def _hook() -> bytes:
+    place = netlink.attribute(_HOOK_NUMBER, _number(_OUTPUT))
+    priority = netlink.attribute(_HOOK_PRIORITY, struct.pack("!i", _PRIORITY))
+    return netlink.nested(_CHAIN_HOOK, place, priority) + _text(_CHAIN_TYPE, "filter")
 
 
 def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
@@ -114,7 +120,7 @@ def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
 
 
 def _answer(protocol: int, port: int) -> tuple[int, int, bytes]:
-    return _rule(_ANSWERS, *_matched(protocol, _SADDR, _SPORT, port), *_changed(protocol, _SPORT, DNS_PORT))
+    return _rule(_ALL, *_matched(protocol, _SADDR, _SPORT, port), *_changed(protocol, _SPORT, DNS_PORT))
 
 
 def _rule(chain: str, *expressions: bytes) -> tuple[int, int, bytes]:
@@ -122,8 +128,11 @@ def _rule(chain: str, *expressions: bytes) -> tuple[int, int, bytes]:
     return _message(_NEW_RULE, _CREATE | _APPEND, *place, netlink.nested(_RULE_EXPRESSIONS, *expressions))
 
 
+def _elsewhere() -> tuple[bytes, bytes]:
+    return _meta(_META_OIF), _compare(_UNEQUAL, struct.pack("=I", _LOOPBACK))
+
+
 def _matched(protocol: int, address: int, place: int, port: int) -> tuple[bytes, ...]:
-    """The address first: nearly all that a container sends is no more than looked at."""
     return (
         _loaded(_NETWORK, address, 4),
         _compare(_EQUAL, EMBEDDED.packed),
@@ -154,6 +163,12 @@ def _loaded(header: int, offset: int, length: int) -> bytes:
 
 def _compare(how: int, value: bytes) -> bytes:
     return _expression("cmp", *_numbers((1, 2), (_REGISTER, how)), netlink.nested(3, netlink.attribute(_VALUE, value)))
+
+
+def _verdict(code: int, chain: str = "") -> bytes:
+    to = [_text(2, chain)] if chain else []
+    verdict = netlink.nested(2, netlink.nested(2, netlink.attribute(1, struct.pack("!i", code)), *to))
+    return _expression("immediate", netlink.attribute(1, _number(_VERDICT)), verdict)
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:

@@ -40,7 +40,9 @@ _libc = ctypes.CDLL(None, use_errno=True)  # os.setns is of Python 3.12
 
 class LinuxDoorways:
     def exists(self, sandbox: str) -> bool:
-        return _identity(sandbox) is not None
+        # All namespaces are of one file system. A file from which one has gone is left by Docker for a while.
+        found, ours = _identity(sandbox), _identity("/proc/self/ns/net")
+        return found is not None and ours is not None and found[0] == ours[0]
 
     async def open(self, sandbox: str) -> Doorway:
         opening = asyncio.ensure_future(asyncio.to_thread(LinuxDoorway, sandbox))
@@ -60,7 +62,7 @@ class LinuxDoorway:
             try:
                 self._namespace = os.open(sandbox, os.O_RDONLY)
                 stack.callback(os.close, self._namespace)
-                self._identity = _identity_of(os.fstat(self._namespace))
+                self._identity = _identity(f"/proc/self/fd/{self._namespace}")
                 made = _inside(self._namespace, _sockets)
             except OSError as error:
                 raise KernelError(_not_entered(sandbox, error)) from error
@@ -173,16 +175,10 @@ def _error(number: int) -> OSError:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Of a namespace, None where there is none. A file of Docker's from which it has gone is there for a while."""
     try:
         found = Path(path).stat()
     except OSError:
         return None
-    identity = _identity_of(found)
-    return identity if identity[0] == Path("/proc/self/ns/net").stat().st_dev else None
-
-
-def _identity_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
@@ -202,6 +198,8 @@ def _not_installed(sandbox: str, error: OSError) -> str:
     match error.errno:
         case errno.EOPNOTSUPP | errno.EINVAL | errno.EPROTONOSUPPORT:
             return f"{why}the kernel is too old for nft tables with an owner: Linux 5.12 has them"
+        case errno.ENOENT:
+            return f"{why}the kernel has no module for rules that track no connection: nft_ct"
         case errno.EEXIST:
             return f"{why}somebody made a table ip {TABLE} there: remove it by `nft delete table ip {TABLE}`"
         case errno.EPERM:
