@@ -8,11 +8,20 @@ from mdnp.kernel.linux import _batches, _Failures
 from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import KernelError, StoreUnavailable
+from mdnp.model.names import Called
 from mdnp.model.pool import PoolID
-from mdnp.store import Change, Fact, Known, Promises, Tenure
+from mdnp.store import Change, Drop, Fact, Known, Promises, Put, Tenure
 from tests.faults.points import DONE, Faults, step_point
 
 INJECTED = "an injected fault"
+
+
+def _is_learned(change: Change) -> bool:
+    """Beside the calls, when something comes: what the member hears of other hosts, and what Docker calls things."""
+    match change:
+        case Known() | Fact() | Put(Called()) | Drop(Called()):
+            return True
+    return False
 
 
 class FaultyStore:
@@ -29,8 +38,8 @@ class FaultyStore:
         return self._store.trouble
 
     async def commit(self, *changes: Change) -> None:
-        if all(isinstance(change, Known | Fact) for change in changes):
-            await self._store.commit(*changes)  # the member's, beside the calls, when something comes
+        if all(map(_is_learned, changes)):
+            await self._store.commit(*changes)
             return
         if self._faults.reach("store.commit"):
             raise StoreUnavailable(f"cannot write the state: {INJECTED}; nothing was changed")
