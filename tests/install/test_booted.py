@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.timeout(PATIENCE
 
 MDNP = Path(sys.executable).parent / "mdnp"
 CONFIGURATION = "/etc/mdnp/mdnp.toml"
-# linux/capability.h: DAC_READ_SEARCH, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_PTRACE
-CAPABILITIES = sum(1 << number for number in (2, 10, 12, 13, 19))
+# linux/capability.h: DAC_READ_SEARCH, NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN
+CAPABILITIES = sum(1 << number for number in (2, 10, 12, 13, 19, 21))
 
 
 def test_the_first_call_starts_the_daemon_and_is_answered(machine: Machine) -> None:

@@ -181,6 +181,17 @@ def test_other_servers_of_systemd_resolved_s_own_are_refused(tmp_path: Path, nam
     mdnp("install", tmp_path, "--host-dns")
 
 
+def test_systemd_resolved_without_servers_of_links_is_refused(tmp_path: Path) -> None:
+    resolv_conf(tmp_path, "nameserver 127.0.0.53\n")
+    put(tmp_path, "run/systemd/resolve/resolv.conf", f"# No servers\nnameserver {ADDRESS}\n")
+
+    with pytest.raises(Conflict, match="has no servers of links"):
+        mdnp("install", tmp_path, "--host-dns")
+
+    put(tmp_path, "run/systemd/resolve/resolv.conf", f"nameserver {ADDRESS}\nnameserver 192.0.2.53\n")
+    mdnp("install", tmp_path, "--host-dns")
+
+
 @pytest.mark.parametrize("address", ["192.0.2.1", "127.0.0.53", "x"])
 def test_an_address_that_is_not_for_it_is_refused_before_anything_is_written(tmp_path: Path, address: str) -> None:
     resolv_conf(tmp_path)

@@ -31,6 +31,7 @@ Domains=~mdnp
 _STUB = "127.0.0.53"
 _STUB_FILES = ("systemd/resolve/stub-resolv.conf", "lib/systemd/resolv.conf")
 _UPLINK_FILE = "systemd/resolve/resolv.conf"
+_SEEN = "run/systemd/resolve/resolv.conf"  # all servers that it knows
 _CONFIGURATIONS = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _WRITTEN_BY_OTHERS = re.compile(r"^[#;].*(generated|managed|written|created)", re.IGNORECASE | re.MULTILINE)
 _DNS = re.compile(r"^[ \t]*DNS[ \t]*=[ \t]*(\S.*)$", re.MULTILINE)
@@ -61,6 +62,7 @@ def to_install(root: Path, address: str | None, recorded: Collection[str]) -> Ch
         return Change()
     if _asks_resolved(root, text):
         _refuse_other_servers(root)
+        _refuse_without_links(root, address)
         return Change((File(DROP_IN, _DROP_IN.format(address=address)),))
     _refuse_what_others_write(root, address, text)
     return Change(resolv_conf=with_line(text, address))
@@ -109,6 +111,17 @@ def _refuse_other_servers(root: Path) -> None:
                 " well as the other way round. Give that server to the link (systemd-networkd, NetworkManager), take it"
                 " out there, and run this again"
             )
+
+
+def _refuse_without_links(root: Path, address: str) -> None:
+    """It asks its fallback servers only where DNS= is empty."""
+    seen = root / _SEEN
+    if seen.exists() and not set(_servers(_text(seen))) - {address}:
+        raise Conflict(
+            "systemd-resolved has no servers of links: with mdnp's it would ask nobody else, not even its fallback"
+            " servers. Give the link one (systemd-networkd, NetworkManager, `resolvectl dns LINK ADDRESS`), and run"
+            " this again"
+        )
 
 
 def _configurations(root: Path) -> Iterator[Path]:

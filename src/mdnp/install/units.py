@@ -91,8 +91,9 @@ RuntimeDirectoryPreserve=restart
 UMask=0077
 
 # Only what is used. NET_ADMIN: links, nft, settings of the network. NET_RAW: the legacy iptables. NET_BIND_SERVICE:
-# published ports below 1024. SYS_PTRACE and DAC_READ_SEARCH: to say which process has a port that is in use.
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
+# published ports below 1024. SYS_PTRACE and DAC_READ_SEARCH: to say which process has a port that is in use. SYS_ADMIN:
+# to enter containers' network namespaces, where their questions of names are taken; without it only these fail.
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN
 NoNewPrivileges=yes
 # The network of the host is what this is for: PrivateNetwork, IPAddressDeny and the like must stay off. So must
 # ProtectProc and ProcSubset, which hide /proc/sys and other processes.
@@ -103,6 +104,8 @@ ProtectSystem=strict
 ReadWritePaths=-/run/xtables.lock /proc/sys/net
 ProtectKernelTunables=yes
 ProtectHome={protect_home}
+# What others mount is seen here, as Docker's namespaces are; nothing that is mounted here is seen by others.
+PrivateMounts=yes
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectControlGroups=yes
@@ -110,7 +113,8 @@ ProtectKernelModules=yes
 ProtectKernelLogs=yes
 ProtectClock=yes
 ProtectHostname=yes
-RestrictNamespaces=yes
+# No namespaces are made, and none entered but those of networks.
+RestrictNamespaces=net
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
