@@ -276,7 +276,6 @@ def test_without_the_daemon_the_kernel_and_docker_tell_of_networks() -> None:
     assert found(dead) == {
         "daemon-answers": "trouble: the daemon does not answer: nobody",
         "names-gateway": "unknown: could not be looked at: nobody",
-        "names-hidden": "unknown: could not be looked at: nobody",
         "names-learned": "unknown: could not be looked at: nobody",
         "names-road": "unknown: could not be looked at: nobody",
         "names-upstream": "unknown: could not be looked at: nobody",

@@ -47,10 +47,6 @@ def telling(**changes: Any) -> Facts:
     return replace(NAMED, daemon=replace(daemon(), status={**STATUS, "names": {**NAMES, **changes}}))
 
 
-def called(name: str, *, dns: bool = True) -> Facts:
-    return replace(NAMED, daemon=replace(daemon(), networks=[{**NETWORK, "name": name, "dns": dns}]))
-
-
 def set_to(address: str, facts: Facts = NAMED) -> Facts:
     """Only in the daemon's settings, without a word of it on how it stands."""
     status = {**STATUS, "names": {**NAMES, "host": None}}
@@ -92,8 +88,6 @@ def test_a_host_without_names_has_nothing_to_look_at() -> None:
         ),
         (telling(trouble="no answer"), "names-learned", "warning: containers' names are not learned: no answer"),
         (telling(unresolved="no server"), "names-upstream", "warning: nobody is asked for names of the outside: no se"),
-        (called("com"), "names-hidden", "warning: network com is called as names of the outside end"),
-        (called("Corp.DE"), "names-hidden", "warning: network Corp.DE is called"),
         (
             telling(host={"name": "127.0.0.153", "trouble": "taken"}),
             "names-host",
@@ -123,10 +117,6 @@ def test_one_fact_that_is_another_is_found_by_its_check_alone(facts: Facts, chec
     "facts",
     [
         telling(unlearned=3),
-        called("blue"),
-        called("my-net"),
-        called("com", dns=False),
-        called(""),
         replace(NAMED, resolvers=("127.0.0.53",), resolved=("127.0.0.153",), asked=frozenset({("3500007F", 53)})),
         set_to("127.0.0.153", replace(NAMED, asked=frozenset({("9900007F", 53)}))),
         set_to("::1", replace(NAMED, resolvers=("::1", "192.0.2.1"), asked=frozenset({(24 * "0" + "01000000", 53)}))),

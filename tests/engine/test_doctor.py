@@ -23,7 +23,7 @@ from tests.engine.peers import Peers
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
-_OF_NAMES = ("names-road", "names-gateway", "names-learned", "names-upstream", "names-hidden")
+_OF_NAMES = ("names-road", "names-gateway", "names-learned", "names-upstream")
 _OF_THE_DAEMON = (*_OF_NAMES, "orphans", "pools-nearly-full", "settings-in-force", "store", "version")
 _OF_THE_FIREWALL = (
     "kernel-features",

@@ -62,7 +62,6 @@ CHECKS: Mapping[str, Check] = {
     "names-gateway": names.gateway,
     "names-learned": names.learned,
     "names-upstream": names.upstream,
-    "names-hidden": names.hidden,
     "names-host": names.host,
 }
 

@@ -15,24 +15,6 @@ _PORT = 53
 _RESOLVED = "127.0.0.53"
 _ALONE = "it asks Docker's embedded DNS alone, which knows the containers of this host"
 
-# Ends of names that are had elsewhere: of the generic ones those that are in wide use, those that local networks use
-# (RFC 6762, 8375 and custom), and all countries' (ISO 3166, and those in use besides).
-_GENERIC = """
-    ai app arpa biz blog cat cloud com coop corp dev edu email gov home info int internal io jobs lan local localhost
-    mdnp media mil mobi museum name net network news online onion org page pro shop site space store tech top travel
-    website wiki xyz zone
-"""
-_COUNTRIES = """
-    ac ad ae af ag al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf
-    cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge
-    gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in iq ir is it je jm jo jp ke kg kh ki
-    km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx
-    my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc
-    sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk us
-    uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
-"""
-_ENDS = frozenset([*_GENERIC.split(), *_COUNTRIES.split()])
-
 
 def road(facts: Facts) -> Iterator[Finding]:
     names = _names(facts)
@@ -97,17 +79,6 @@ def upstream(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield ok(listed(names["resolvers"]))
-
-
-def hidden(facts: Facts) -> Iterator[Finding]:
-    for one in need(facts.daemon).networks:
-        name = str(one.get("name", "")).lower().rstrip(".")
-        if one.get("dns") and name.rpartition(".")[2] in _ENDS:
-            yield warning(
-                f"network {one['name']} is called as names of the outside end",
-                f"its containers never ask the outside for a name that ends in .{name}",
-                "make the network anew under another name, or with -o mdnp.dns=off",
-            )
 
 
 def host(facts: Facts) -> Iterator[Finding]:
