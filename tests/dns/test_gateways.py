@@ -2,23 +2,30 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 
+import dns.message
+import dns.query
 import pytest
 
 from mdnp.dataplane import naming
-from mdnp.dns import Scope, Scopes
+from mdnp.dns import Answer, Kind, Question, Record, Scope, Scopes
 from mdnp.dns.gateways import Gateways
+from mdnp.dns.server import Server
 from mdnp.kernel.signpost import Signposts
 from mdnp.model.identity import NetworkID
 from mdnp.model.network import IPAddress, Network
 from mdnp.model.options import GatewayMode, Mode, NetworkOptions
+from mdnp.model.port import Protocol, Publication
 from tests.dns.plain import KNOWN, Plain, ask
-from tests.overlay.fabric import Fabric, Host, Namespace, eventually, fabric
+from tests.overlay.fabric import Fabric, Host, Namespace, asks, eventually, fabric, listening
 from tests.overlays import an_overlay
+from tests.world import a_port
 
 pytestmark = pytest.mark.root
 
@@ -26,6 +33,14 @@ GATEWAYS = {4: "10.50.0.1", 6: "fd50::1"}
 KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
 SILENCE_S = 0.3
 SOON_S = 0.05
+
+
+@dataclass(frozen=True)
+class Names:
+    known: Mapping[str, Answer]
+
+    def find(self, question: Question) -> Answer | None:
+        return self.known.get(question.name)
 
 
 def everybody(_network: NetworkID) -> Scopes:
@@ -91,6 +106,23 @@ async def test_nobody_asks_from_elsewhere(lab: Fabric, kind: socket.SocketKind) 
         assert await asked(host.namespace, GATEWAYS[4], kind, SILENCE_S) == ""
 
 
+@pytest.mark.parametrize("version", [4, 6])
+async def test_names_are_answered_there_by_datagrams_and_by_streams(lab: Fabric, version: int) -> None:
+    [host] = lab.hosts
+    [container] = host.containers
+    record = Record("web.blue", Kind.A, ip_address("10.50.1.9"))
+    scope = Scope(Names({"web.blue": Answer((record,))}), None)
+    question = dns.message.make_query("web.blue", "A")
+    async with serving(host, Gateways(lambda _: lambda _: scope, Server, Signposts(), SOON_S)) as gateways:
+        for query in (dns.query.udp, dns.query.tcp):
+            with container.namespace.inside():  # where its thread begins
+                loop = asyncio.get_running_loop()
+                with ThreadPoolExecutor(1) as thread:
+                    said = await loop.run_in_executor(thread, partial(query, question, GATEWAYS[version], timeout=5))
+            assert [str(one) for rrset in said.answer for one in rrset] == ["10.50.1.9"]
+        assert gateways.served.zone == 2
+
+
 async def test_whose_names_nobody_may_know_is_not_answered(lab: Fabric) -> None:
     [host] = lab.hosts
     [container] = host.containers
@@ -117,6 +149,29 @@ async def test_whoever_has_port_53_of_the_host_has_it_still(lab: Fabric) -> None
             with host.namespace.socket(socket.AF_INET, kind) as other:
                 other.bind(("0.0.0.0", 53))  # noqa: S104  # as a published port is bound
                 assert await asked(container.namespace, GATEWAYS[4], kind) == "10.50.1.10"
+
+
+async def test_a_published_port_53_leads_to_its_container_as_without_us(lab: Fabric) -> None:
+    [host] = lab.hosts
+    [container] = host.containers
+    port = Publication(a_port(53, 53, 53, Protocol.UDP), 53)
+    other = await lab.start(host, 11, port)
+    async with serving(host, made_for()):
+        with listening(other.namespace, other.address(4), 53) as listener:
+            assert await asks(container.namespace, listener, ip_address(GATEWAYS[4]), port=53) == GATEWAYS[4]
+
+
+async def test_each_host_answers_for_its_own_containers() -> None:
+    async with fabric(hosts=2) as made:
+        for host in made.hosts:
+            await made.join(host)
+            await made.start(host, 10)
+        await made.tell()
+        [here], [there] = (host.containers for host in made.hosts)
+        async with serving(made.hosts[0], made_for()) as gateways:
+            assert await asked(here.namespace, GATEWAYS[4], socket.SOCK_DGRAM) == "10.50.1.10"
+            assert await asked(there.namespace, GATEWAYS[4], socket.SOCK_DGRAM, SILENCE_S) == ""
+            assert gateways.served.zone + gateways.served.dropped == 1
 
 
 async def test_a_bridge_that_was_made_anew_is_served_again(lab: Fabric) -> None:

@@ -49,6 +49,7 @@ def test_these_and_no_others_stand() -> None:
     assert elements() == []
     signposts.close()
     signposts.close()
+    signposts.put_up([FOUR])  # by a thread that comes late
     assert run("nft", "list", "tables") == ""
 
 

@@ -8,6 +8,7 @@ The table is owned by the socket that made it (`flags owner`): it ends with this
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from threading import Lock
 
 from mdnp.kernel.nftables import Nftables
 from mdnp.model.errors import KernelError
@@ -45,27 +46,37 @@ class Signpost:
 
 
 class Signposts:
-    """Of the network namespace of the thread that puts up the first; `put_up` blocks for milliseconds."""
+    """
+    Of the network namespace of the thread that puts up the first. All block for milliseconds, and may be called by any
+    thread: who is cancelled while another one puts them up may close.
+    """
 
     def __init__(self) -> None:
         self._nft: Nftables | None = None
+        self._turn = Lock()
+        self._is_closed = False
 
     def put_up(self, signposts: Collection[Signpost]) -> None:
-        """These and no others, at once. Errors: KernelError, and those of before stand."""
-        if self._nft is None:
-            self._nft = Nftables.open()
-        if not self._nft.keeps_tables:
-            raise KernelError(f"the library of nftables cannot be loaded ({_NEEDS})")
-        try:
-            self._nft.run("".join([_TABLE, *_elements(signposts)]))
-        except KernelError as error:
-            raise KernelError(f"{error} ({_NEEDS})") from error
+        """These and no others, at once; none after `close`. Errors: KernelError, and those of before stand."""
+        with self._turn:
+            if self._is_closed:
+                return
+            if self._nft is None:
+                self._nft = Nftables.open()
+            if not self._nft.keeps_tables:
+                raise KernelError(f"the library of nftables cannot be loaded ({_NEEDS})")
+            try:
+                self._nft.run("".join([_TABLE, *_elements(signposts)]))
+            except KernelError as error:
+                raise KernelError(f"{error} ({_NEEDS})") from error
 
     def close(self) -> None:
         """All are gone. Twice is no error."""
-        if self._nft is not None:
-            self._nft.close()
-            self._nft = None
+        with self._turn:
+            self._is_closed = True
+            if self._nft is not None:
+                self._nft.close()
+                self._nft = None
 
 
 def _elements(signposts: Collection[Signpost]) -> Iterator[str]:
