@@ -71,6 +71,13 @@ _PLOTS: Sequence[_Plot] = (
         lambda rows: {f"{row['way']}, {row['clients']} clients": row["questions_per_s"] for row in rows},
     ),
     _Plot(
+        "name_changes",
+        "From a container's change to the right answer on all other hosts",
+        "ms",
+        lambda rows: {f"{row['change']}, {what}": row[f"{what}_ms"] for row in rows for what in ("p50", "max")},
+        digits=1,
+    ),
+    _Plot(
         "tunnel",
         "Between containers on two hosts, beside a bare VXLAN link",
         "ratio to the bare link of the same round",

@@ -76,7 +76,7 @@ def main() -> None:
         sys.exit(f"# demo: {scene.faults} things were not as they should be (see NOT TRUE above)")
     print(
         f"\n# Shown in {took:.0f} s: a network across three real Docker engines without Swarm. Its containers reach"
-        " each other wherever they run,"
+        " each other wherever they run, by name too,"
         "\n# and keep their address when they move; each host is its own way out and in; without etcd all goes on; a"
         "\n# host that dies is withdrawn; and nothing was left."
     )
@@ -84,6 +84,7 @@ def main() -> None:
 
 def story(scene: Scene) -> None:
     _together(scene)
+    _names(scene)
     _move(scene)
     _by_one_command(scene)
     _without_etcd(scene)
@@ -125,16 +126,26 @@ def _together(scene: Scene) -> None:
     scene.a.mdnp("status")
 
 
+def _names(scene: Scene) -> None:
+    scene.tell("By name too: Docker's own DNS knows the containers of its host alone, and mdnp those of the others")
+    scene.pings(scene.c, "job", "web")
+    for name in ("db.blue", "db.blue.mdnp"):
+        scene.a.expect("10.50.77.7" in scene.a.docker(f"exec web nslookup -type=a {name}"), f"{name} has its address")
+    said = scene.b.docker(f"exec db nslookup {scene.address(0, 'web')}")
+    scene.b.expect("web.blue" in said, "an address has its name")
+
+
 def _tunnel(scene: Scene, number: int) -> str:
     identity = scene.cluster.nodes[number].engine.docker("network", "inspect", "--format={{.Id}}", "blue")
     return f"mdx-{identity[:11]}"
 
 
 def _move(scene: Scene) -> None:
-    scene.tell("db moves from b to c and keeps its address")
+    scene.tell("db moves from b to c and keeps its address and its name")
     scene.b.docker("rm -f db")
     scene.c.docker(f"run -d --name db --net=blue --ip=10.50.77.7 {_SLEEP}")
     scene.pings(scene.a, "web", "10.50.77.7")
+    scene.pings(scene.a, "web", "db")
 
     scene.tell("An address is given once in the cluster, and hosts must agree on what they share")
     said = scene.a.refused(f"run --rm --net=blue --ip=10.50.77.7 {IMAGE} true")
