@@ -60,7 +60,7 @@ class House:
     @contextmanager
     def moved(self, links: Sequence[str]) -> Iterator[None]:
         """The links in a namespace beside, as the engine moves ends of endpoints into containers; they die there."""
-        with _namespace_holder() as beside:
+        with namespace_holder() as beside:
             lines = [f"link set {link} netns {beside.pid}\n" for link in links]
             # Each waits for the kernel, for one as for several at once.
             movers = [
@@ -101,12 +101,12 @@ class House:
 
 @contextmanager
 def house() -> Iterator[House]:
-    with _namespace_holder() as holder, tempfile.TemporaryDirectory(prefix="mdnp-bench-") as name:
+    with namespace_holder() as holder, tempfile.TemporaryDirectory(prefix="mdnp-bench-") as name:
         yield House(Path(name), holder)
 
 
 @contextmanager
-def _namespace_holder() -> Iterator[subprocess.Popen[bytes]]:
+def namespace_holder() -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps a network namespace of its own."""
     holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
     try:

@@ -65,6 +65,12 @@ _PLOTS: Sequence[_Plot] = (
         lambda rows: {f"{row['command']}, beside {row['endpoints']:,}": row["median_ms"] for row in rows},
     ),
     _Plot(
+        "names",
+        "Questions of names over UDP",
+        "questions per second",
+        lambda rows: {f"{row['way']}, {row['clients']} clients": row["questions_per_s"] for row in rows},
+    ),
+    _Plot(
         "tunnel",
         "Between containers on two hosts, beside a bare VXLAN link",
         "ratio to the bare link of the same round",

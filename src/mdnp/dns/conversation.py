@@ -17,6 +17,7 @@ class Conversation:
         self._idle_s = idle_s
         self._longest = longest
         self._sending = asyncio.Lock()
+        self._gone = False
 
     async def run(self, outcome: Callable[[bytes], Outcome]) -> None:
         """
@@ -24,7 +25,8 @@ class Conversation:
         way is answered still.
         """
         async with asyncio.TaskGroup() as tasks:
-            while packet := await self._read():
+            while not self._gone and (packet := await self._read()):
+                await asyncio.sleep(0)  # reading what is there already, and sending, give no way to others
                 found = outcome(packet)
                 if found is None:
                     return
@@ -60,5 +62,6 @@ class Conversation:
             async with self._sending, asyncio.timeout(self._idle_s):
                 await asyncio.get_running_loop().sock_sendall(self._connection, len(answer).to_bytes(2, "big") + answer)
         except OSError:
+            self._gone = True
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)

@@ -136,13 +136,14 @@ class Server:
     def _found(self, query: Query, scope: Scope, asker: Asker, *, stream: bool) -> Outcome:
         try:
             answer = scope.finder.find(query.question)
+            if answer is not None and not (answer.left and scope.embedded):
+                said = messages.reply(query, answer, messages.limit(query, stream=stream))
+                self._zone += 1
+                return said
         except Exception as error:  # noqa: BLE001  # nor may it go on to others: it may be a name of ours
             self._complain(error)
             self._unanswered += 1
             return messages.failure(query, SERVFAIL)
-        if answer is not None and not (answer.left and scope.embedded):
-            self._zone += 1
-            return messages.reply(query, answer, messages.limit(query, stream=stream))
         if scope.upstream is None:
             return messages.failure(query, REFUSED)
         if asker.under_way >= self._limits.under_way:
