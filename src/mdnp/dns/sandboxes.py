@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 _OPENED_AT_ONCE = 8
 _CLOSED_AT_ONCE = 64  # each waits for the kernel, which lets go of many in the time of one
-# All of a sandbox ask from one address, and nobody is kept from the others: the embedded DNS alone sets no such limits
-# but this, of what it asks at once (libnetwork, resolver.go).
+# All of a sandbox ask from one address. The embedded DNS limits only what it asks others at once: 100 in old engines,
+# 1024 in new ones (libnetwork, resolver.go, maxConcurrent).
 _UNDER_WAY = 1024
 _LIMITS = Limits(under_way=_UNDER_WAY, own_connections=256, connections=256)
 _ABSENT = "its network namespace is not there"
