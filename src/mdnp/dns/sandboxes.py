@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Protocol
 
 from mdnp.dns import Finder, Scope, Served
+from mdnp.dns.askers import Limits
 from mdnp.dns.server import Server
 from mdnp.dns.upstream import Forwarder
 from mdnp.kernel.doorway import Doorway, Doorways
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 _OPENED_AT_ONCE = 8
 _CLOSED_AT_ONCE = 64  # each waits for the kernel, which lets go of many in the time of one
+# All of a sandbox ask from one address. The embedded DNS limits only what it asks others at once: 100 in old engines,
+# 1024 in new ones (libnetwork, resolver.go, maxConcurrent).
+_UNDER_WAY = 1024
+_LIMITS = Limits(under_way=_UNDER_WAY, own_connections=256, connections=256)
 _ABSENT = "its network namespace is not there"
 _NOT_YET = "it is not opened yet"
 
@@ -68,9 +73,9 @@ class Embedded:
 
     def __init__(self, finder: Finder, doorway: Doorway) -> None:
         self._doorway = doorway
-        self._forwarder = Forwarder(doorway.dial)
+        self._forwarder = Forwarder(doorway.dial, waiting=_UNDER_WAY)
         scope = Scope(finder, self._forwarder, embedded=True)
-        self._server = Server(lambda _: scope)
+        self._server = Server(lambda _: scope, _LIMITS)
 
     @property
     def served(self) -> Served:
