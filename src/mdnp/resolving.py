@@ -48,6 +48,9 @@ class Resolving:
         self._doorways = doorways
         self._resolvers = HostResolvers(self._is_ours)
         self._upstream = Cache(self._resolvers)
+        # Whoever serves names on loopback may ask us in turn, as systemd-resolved does.
+        self._beyond = HostResolvers(lambda address: address.is_loopback)
+        self._beyond_cache = Cache(self._beyond)
         self._learner = Learner(source, store, tell, holder)
         self._roads: Roads | None = None
         self._needed = asyncio.Event()
@@ -57,7 +60,7 @@ class Resolving:
     @property
     def standing(self) -> Standing | None:
         """None while there is nothing to answer."""
-        if self._roads is None:
+        if self._roads is None or not (named(self._store.promises) or self._host_dns):
             return None
         called = self._store.promises.called
         joined = [one for one in endpoints(self._store.promises) if one.phase is Phase.JOINED]
@@ -87,9 +90,13 @@ class Resolving:
     async def run(self) -> None:
         """Until cancelled."""
         await self._needed.wait()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._learner.run())
-            tasks.create_task(self._begun().run())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._learner.run())
+                tasks.create_task(self._begun().run())
+        finally:
+            self._resolvers.close()
+            self._beyond.close()
 
     def _refresh(self) -> None:
         self._is_stale = False
@@ -115,7 +122,8 @@ class Resolving:
         return Scope(finder, self._upstream) if finder else None
 
     def _host_scope(self) -> Scope:
-        return Scope(self._catalogue.everywhere(), self._upstream)
+        upstream = self._beyond_cache if self._beyond.standing.servers else None
+        return Scope(self._catalogue.everywhere(), upstream)
 
     def _is_ours(self, address: IPAddress) -> bool:
         """Whether it is we who answer there."""

@@ -259,3 +259,22 @@ def test_the_names_of_a_dead_host_go_with_its_lease_and_come_back_with_it(named:
     assert data(c1, "c1") == four(c1)
     fleet.cluster.heal()
     knows([a1, b1], "web", four(a1, b1, c1), within_s=_WITHDRAWN_S)
+
+
+def test_the_host_itself_asks_for_the_names_of_all_its_networks(named: Named) -> None:
+    node = named.fleet.cluster.nodes[0]
+    node.plugin.stop()
+    node.plugin = named.fleet.cluster.plugin_on(node.host, options=["--host-dns=127.0.0.153"])
+    node.plugin.start()
+    names = ("web.blue.mdnp", "A", "hidden.green.mdnp", "A", "nobody.blue.mdnp", "A", _WWW, "A")
+    backwards = ip_address(named.boxes[1].addresses[0]).reverse_pointer
+
+    def said() -> list[Said]:
+        command = dig.command(*names, backwards, "PTR", at="127.0.0.153", within_s=1.0)
+        return dig.read(node.host.run(command).out)
+
+    expected = [four(*named.boxes), four(named.stranger), (), (ADDRESS,), ("b1.blue.mdnp",)]
+    soon(lambda: [one.data for one in said()] == expected, lambda: str(said()))
+    assert said()[2].code == "NXDOMAIN"
+    assert "names" in named.fleet[0].status()
+    assert "names: answered for 2 containers" in node.plugin.cli("status")
