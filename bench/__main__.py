@@ -17,15 +17,20 @@ from typing import Any
 from bench import (
     allocator,
     commands,
+    containers,
     convergence,
     cut_off,
+    growth,
     ipam_socket,
+    local,
+    memory,
     name_changes,
     names,
     page,
     plots,
     publishing,
     scale,
+    share,
     starting,
     tunnel,
 )
@@ -37,6 +42,11 @@ _SCALE = _OUT.parent / "scale.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
+    ("containers", "containers on Docker's bridge network and on ours, in turn", containers.run),
+    ("share", "the plugin's own time for a container's start and end, from its metrics", share.run),
+    ("growth", "what a network adds to a start beside many containers, Docker's bridge and ours", growth.run),
+    ("local", "traffic on one host, over Docker's bridge and over ours, in turn", local.run),
+    ("memory", "the daemon's memory, and what it computes when nothing happens", memory.run),
     ("allocator", "the allocator alone, operations per second of CPU time", allocator.run),
     ("publishing", "one more published endpoint beside 10 and beside 900, in ms", publishing.run),
     ("starting", "from the start to the first answer, beside 10 and beside 1,000 endpoints", starting.run),

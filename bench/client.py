@@ -75,7 +75,7 @@ class House:
 
     def cpu_s(self) -> float:
         """What the daemon that serves has computed so far, in all its threads."""
-        spent = [task.read_text().split()[0] for task in Path(f"/proc/{self._pid}/task").glob("*/schedstat")]
+        spent = [task.read_text().split()[0] for task in Path(f"/proc/{self.pid}/task").glob("*/schedstat")]
         return sum(map(int, spent)) / 1e9
 
     def command(self, *arguments: str) -> None:
@@ -88,7 +88,7 @@ class House:
     def daemon(self) -> Iterator[Path]:
         """A daemon that serves at the path."""
         process = self.spawn()
-        self._pid = process.pid
+        self.pid = process.pid
         try:
             deadline = time.monotonic() + _START_S
             while not self.socket.exists() and time.monotonic() < deadline and process.poll() is None:

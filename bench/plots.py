@@ -30,6 +30,43 @@ class _Plot:
 
 _PLOTS: Sequence[_Plot] = (
     _Plot(
+        "containers",
+        "What a network adds to a container",
+        "ms",
+        lambda rows: {f"{row['measure']}, {name}": row[f"{name}_adds"] for row in rows for name in ("bridge", "mdnp")},
+        digits=1,
+    ),
+    _Plot(
+        "share",
+        "The plugin's own time for one start and end",
+        "ms",
+        lambda rows: {f"{row['what']}, {what}": row[f"{what}_ms"] for row in rows for what in ("p50", "p99")},
+        digits=1,
+    ),
+    _Plot(
+        "growth",
+        "What a network adds to a start, beside many",
+        "ms",
+        lambda rows: {f"{name}, {row['beside']}": row[f"{name}_adds"] for name in ("bridge", "mdnp") for row in rows},
+        digits=1,
+    ),
+    _Plot(
+        "local",
+        "Traffic on one host, beside Docker's bridge",
+        "ratio to Docker's bridge of the same round",
+        lambda rows: {
+            f"{row['from']}: {row['measure']}, {row['unit']}": row["ratio"] for row in rows if row["way"] == "mdnp"
+        },
+        digits=2,
+    ),
+    _Plot(
+        "memory",
+        "The daemon's memory",
+        "MiB (RSS)",
+        lambda rows: {f"{row['where']}, {row['endpoints']:,} endpoints": row["rss_mib"] for row in rows},
+        digits=1,
+    ),
+    _Plot(
         "allocator",
         "The allocator alone",
         "operations per second of CPU time",
