@@ -46,7 +46,9 @@ def test_these_and_no_others_stand() -> None:
     signposts.put_up([FOUR])
     assert elements() == ['{ "mdb-1" . 10.1.0.1 . udp : 10.1.0.1 . 4000 }']
     signposts.put_up([])
-    assert elements() == []
+    assert run("nft", "list", "tables") == ""
+    signposts.put_up([FOUR])
+    assert len(elements()) == 1
     signposts.close()
     signposts.close()
     signposts.put_up([FOUR])  # by a thread that comes late

@@ -57,9 +57,15 @@ class Signposts:
         self._is_closed = False
 
     def put_up(self, signposts: Collection[Signpost]) -> None:
-        """These and no others, at once; none after `close`. Errors: KernelError, and those of before stand."""
+        """
+        These and no others, at once; none after `close`. Without any nothing of ours stands. Errors: KernelError, and
+        those of before stand.
+        """
         with self._turn:
             if self._is_closed:
+                return
+            if not signposts:
+                self._release()
                 return
             if self._nft is None:
                 self._nft = Nftables.open()
@@ -74,9 +80,13 @@ class Signposts:
         """All are gone. Twice is no error."""
         with self._turn:
             self._is_closed = True
-            if self._nft is not None:
-                self._nft.close()
-                self._nft = None
+            self._release()
+
+    def _release(self) -> None:
+        """The table goes with the socket that owns it."""
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
 
 
 def _elements(signposts: Collection[Signpost]) -> Iterator[str]:

@@ -77,7 +77,7 @@ class SqliteStore:
         self._blocks: dict[str, Block] = {}
         self._names: dict[str, Called] = {}
         self._promises = Promises(self._networks, self._endpoints, self._pools, self._blocks, self._names)
-        self._heard: list[Callable[[], None]] = []
+        self._heeding: list[Callable[[], None]] = []
         self.is_new = False  # nothing was ever written to it
         self.trouble = ""
         self._load()
@@ -134,7 +134,7 @@ class SqliteStore:
 
     def heed(self, heard: Callable[[], None]) -> None:
         """Call this in the loop after each change of what is promised."""
-        self._heard.append(heard)
+        self._heeding.append(heard)
 
     @property
     def promises(self) -> Promises:
@@ -262,7 +262,7 @@ class SqliteStore:
                 done.set_result(None)
             else:
                 done.set_exception(error)
-        for hear in self._heard if heard else ():
+        for hear in self._heeding if heard else ():
             hear()
 
     def _remember(self, changes: Sequence[Change]) -> bool:
