@@ -7,37 +7,26 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from bench import traffic
+from bench.bed import BRIDGE, OURS, bed
 from bench.traffic import ECHO_PORT, IPERF_PORT
 from bench.ways import End, Way
-from rig.engine import Engine
-from rig.host import UPLINK, Host, Underlay
+from rig.host import UPLINK
 from rig.image import IMAGE
-from rig.sandbox import Run
 from rig.testbed import Testbed
 
-_ENGINE = "28.5"
-_NETWORKS = {"bridge": ("--driver=bridge",), "mdnp": ("--driver=mdnp", "--ipam-driver=mdnp")}
+_NETWORKS = {BRIDGE: ("--driver=bridge",), OURS: ("--driver=mdnp", "--ipam-driver=mdnp")}
 
 
 def run() -> list[dict[str, Any]]:
-    with Run() as rig:
-        host = Host(Underlay(rig))
-        engine = Engine(host, _ENGINE)
-        engine.start()
-        testbed = Testbed(host, engine)
-        plugin = testbed.plugin()
-        plugin.start()
-        ends = {name: _ends(testbed, name, number) for number, name in enumerate(_NETWORKS)}
+    with bed() as one:
+        ends = {name: _ends(one.testbed, name, number) for number, name in enumerate(_NETWORKS)}
         between = [Way(name, near, far) for name, (near, far, _) in ends.items()]
-        published = [Way(name, End(host.underlay.path, ""), far) for name, (_, _, far) in ends.items()]
-        rows = [
-            {**row, "from": place}
+        published = [Way(name, End(one.host.underlay.path, ""), far) for name, (_, _, far) in ends.items()]
+        return [
+            {"from": place, **row}
             for place, ways in (("a container", between), ("outside, published", published))
-            for row in traffic.measure(ways, "bridge")
+            for row in traffic.measure(ways, BRIDGE)
         ]
-        engine.clear()
-        engine.close()
-        return rows
 
 
 def _ends(testbed: Testbed, name: str, number: int) -> tuple[End, End, End]:

@@ -3,24 +3,16 @@ What of a container's start and end is the plugin's own time, from its metrics: 
 answer, and in it the time in the kernel and on the disk. One container after the other on a real engine.
 """
 
-import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.api import Api
-from rig.engine import Engine
-from rig.host import Host, Underlay
-from rig.image import IMAGE
-from rig.sandbox import Run
-from rig.testbed import Testbed
+from bench.bed import ENGINE, OURS, bed, created, published, remove, start
 
-_ENGINE = os.environ.get("ENGINE") or "28.5"
 _CONTAINERS = 100
 _WARM_UP = 5
-_CONFIG = {"Image": IMAGE, "Cmd": ["sleep", "100000"], "StopSignal": "KILL", "HostConfig": {"NetworkMode": "bench"}}
-_PUBLISHED = {"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"NetworkMode": "bench", "PortBindings": {"80/tcp": [{}]}}}
 _SUM = re.compile(r"^mdnp_(\w+)_duration_seconds_sum(?:{([^}]*)})? (\S+)$", re.MULTILINE)
 
 _Sums = Mapping[str, float]  # seconds so far, by what took them
@@ -28,31 +20,22 @@ _Sums = Mapping[str, float]  # seconds so far, by what took them
 
 def run() -> list[dict[str, Any]]:
     """A row for each kind of container: ms of the plugin for one start and end of it."""
-    with Run() as rig:
-        host = Host(Underlay(rig))
-        engine = Engine(host, _ENGINE)
-        engine.start()
-        plugin = Testbed(host, engine).plugin()
-        plugin.start()
-        docker, ours = Api(host.docker_socket), Api(host.runtime / "admin.sock")
-        pool = {"Driver": "mdnp", "Config": [{"Subnet": "10.84.0.0/16"}]}
-        docker.ask("POST", "/networks/create", {"Name": "bench", "Driver": "mdnp", "IPAM": pool})
+    with bed() as one:
+        one.network(OURS, "bench", "10.84.0.0/16")
+        ours = Api(one.host.runtime / "admin.sock")
         rows = [
-            _row(what, [_one(docker, ours, {**_CONFIG, **more}) for _ in range(_WARM_UP + _CONTAINERS)][_WARM_UP:])
-            for what, more in (("run", {}), ("run -p", _PUBLISHED))
+            _row(what, [_one(one.docker, ours, more) for _ in range(_WARM_UP + _CONTAINERS)][_WARM_UP:])
+            for what, more in (("run", {}), ("run -p", published()))
         ]
-        docker.close()
         ours.close()
-        engine.clear()
-        engine.close()
         return rows
 
 
-def _one(docker: Api, ours: Api, config: Mapping[str, object]) -> _Sums:
+def _one(docker: Api, ours: Api, more: Mapping[str, Any]) -> _Sums:
     before = _sums(ours)
-    identity = docker.ask("POST", "/containers/create", config)["Id"]
-    docker.ask("POST", f"/containers/{identity}/start")
-    docker.ask("DELETE", f"/containers/{identity}?force=true")
+    identity = created(docker, "bench", more=more)
+    start(docker, identity)
+    remove(docker, identity)
     after = _sums(ours)
     return {what: after[what] - before.get(what, 0.0) for what in after}
 
@@ -74,7 +57,7 @@ def _row(what: str, taken: Sequence[_Sums]) -> dict[str, Any]:
     calls = statistics.quantiles(ms("call"), n=100, method="inclusive")
     return {
         "what": what,
-        "engine": _ENGINE,
+        "engine": ENGINE,
         "containers": len(taken),
         "p50_ms": round(calls[49], 2),
         "p99_ms": round(calls[98], 2),
