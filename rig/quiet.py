@@ -102,14 +102,14 @@ class Quiet:
         same("pools", subnets, {pool["pool"] for pool in pools})
 
     def _check_ports(self, endpoints: set[str]) -> None:
-        """The ports that the daemon holds, by ss(8), are those that it lists."""
+        """The ports that the daemon holds, by ss(8), are those that it lists; servers of names at gateways aside."""
         listed = {(one["protocol"], one["host_port"]) for one in self.asked("port", "ls")}
         must({one["endpoint"] for one in self.asked("port", "ls")} <= endpoints, "a port is of an endpoint")
         said = self._host.run(["ss", "-Hanltup"]).out
         held = {
             (line.split()[0], int(line.split()[4].rpartition(":")[2]))
             for line in said.splitlines()
-            if f"pid={self.plugin.pid}," in line
+            if f"pid={self.plugin.pid}," in line and "%mdb-" not in line.split()[4]
         }
         same("ports", listed, held, at_most=True)
 
@@ -121,6 +121,10 @@ class Quiet:
         found: list[dict[str, Any]] = json.loads(self.engine.docker(kind, "inspect", *ids))
         return found
 
+    def _rules(self) -> str:
+        commands = (["nft", "list", "tables"], ["iptables", "-S"], ["ip6tables", "-S"])
+        return "".join(self._host.run(command).out for command in commands)
+
     def remove_all(self) -> None:
         """With the last network goes everything."""
         self.engine.clear()
@@ -129,10 +133,8 @@ class Quiet:
         for nouns in (("network", "ls"), ("endpoint", "ls"), ("pool", "ls"), ("port", "ls")):
             left = self.asked(*nouns)
             must(not left, f"mdnp {' '.join(nouns)} still has {left}")
-        commands = (["nft", "list", "tables"], ["iptables", "-S"], ["ip6tables", "-S"])
-        for command in commands:
-            left = self._host.run(command).out
-            must("mdnp" not in left, f"{' '.join(command)} still has {left}")
+        # What leads to servers of names goes a moment after the answer.
+        until(lambda: "mdnp" not in self._rules(), f"the rules to go: {self._rules()}", 5)
 
 
 def _in_sync(status: Mapping[str, Any]) -> bool:
