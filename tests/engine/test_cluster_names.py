@@ -7,9 +7,10 @@ from itertools import product
 
 import pytest
 
+from rig.answering import ADDRESS, ADDRESS6
 from rig.cluster import LEASE_S, Cluster
 from rig.host import GATEWAY
-from rig.nameserver import ADDRESS, ADDRESS6, Nameserver
+from rig.nameserver import Nameserver
 from tests.engine import dig
 from tests.engine.dig import Said
 from tests.engine.fleet import Box, Fleet, soon
