@@ -2,8 +2,8 @@
 A name server for a rig, as a program of its own: it answers at port 53 of an address, UDP and TCP, and prints each
 name that it is asked for with the type, as `web A`.
 
-NAME.example.com has one address of each family, whatever the NAME, but for `absent`, which does not exist; and `big` has
-so many that they need TCP. Nothing else exists.
+NAME.example.com has one address of each family, whatever the NAME, but for `absent`, which does not exist; and `big`
+has so many that they need TCP. Nothing else exists.
 """
 
 import socket

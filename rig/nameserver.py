@@ -16,9 +16,7 @@ from rig.host import Namespace
 
 
 class Nameserver:
-    """
-    As `answering` says it.
-    """
+    """What `answering` says is answered, and what was asked."""
 
     def __init__(self, place: Namespace, address: object) -> None:
         log = place.rig.folder / f"nameserver-{place.label}.log"
