@@ -2,7 +2,7 @@
 Containers on Docker's bridge network and on ours, on one real engine in turn: what the network adds to a start.
 
 A start without a network (`none`) is measured in the same round and taken away, so that what is compared is what each
-driver adds. All is asked over the engine's API, as `docker run` does, without the time of the command itself.
+driver adds. All is asked over the engine's API, as `docker start` does, without the time of the command itself.
 """
 
 import statistics
@@ -38,7 +38,7 @@ def run() -> list[dict[str, Any]]:
         for number in range(_BURSTS):
             for driver in _in_turn(number):
                 _burst(one, driver, taken)
-    return [_row(measure, taken) for measure in ("run", "run -p", "connect", "disconnect", f"{_AT_ONCE} at once")]
+    return [_row(measure, taken) for measure in ("start", "start -p", "connect", "disconnect", f"{_AT_ONCE} at once")]
 
 
 def _in_turn(number: int) -> Sequence[str]:
@@ -54,10 +54,10 @@ def _network(driver: str) -> str:
 
 def _round(docker: Api, driver: str, taken: _Taken) -> None:
     """A start without and with a published port, and a second network for a container that runs."""
-    _run(docker, driver, taken, "run")
+    _run(docker, driver, taken, "start")
     if driver == NONE:
         return
-    _run(docker, driver, taken, "run -p")
+    _run(docker, driver, taken, "start -p")
     guest = created(docker, "bridge")  # Docker's default network, to which others can be added
     start(docker, guest)
     for verb in ("connect", "disconnect"):
@@ -67,7 +67,7 @@ def _round(docker: Api, driver: str, taken: _Taken) -> None:
 
 
 def _run(docker: Api, driver: str, taken: _Taken, measure: str) -> None:
-    more = published(str(next(_PORTS))) if measure == "run -p" else {}
+    more = published(str(next(_PORTS))) if measure == "start -p" else {}
     identity = created(docker, _network(driver), more=more)
     _timed(taken, driver, measure, lambda: start(docker, identity))
     remove(docker, identity)
@@ -90,7 +90,7 @@ def _timed(taken: _Taken, driver: str, measure: str, act: Callable[[], object]) 
 
 
 def _row(measure: str, taken: _Taken) -> dict[str, Any]:
-    base = taken.get((measure, NONE)) or (taken["run", NONE] if measure == "run -p" else [0.0])
+    base = taken.get((measure, NONE)) or (taken["start", NONE] if measure == "start -p" else [0.0])
     none = statistics.median(base)
     bridge, ours = (statistics.median(taken[measure, driver]) for driver in (BRIDGE, OURS))
     return {
