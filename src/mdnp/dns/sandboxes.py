@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Protocol
@@ -12,6 +12,7 @@ from typing import Protocol
 from mdnp.dns import Finder, Scope, Served
 from mdnp.dns.askers import Limits
 from mdnp.dns.server import Server
+from mdnp.dns.station import summed
 from mdnp.dns.upstream import Forwarder
 from mdnp.kernel.doorway import Doorway, Doorways
 from mdnp.model.errors import KernelError
@@ -122,7 +123,7 @@ class Sandboxes:
     @property
     def served(self) -> Served:
         """In all sandboxes, also in those that have gone."""
-        return _total(self._before, *(one.served for one in self._open.values()))
+        return summed([self._before, *(one.served for one in self._open.values())])
 
     def want(self, paths: Collection[str]) -> None:
         """From now on these and no others: what differs is opened and closed in a while."""
@@ -185,7 +186,7 @@ class Sandboxes:
                 await task
         finally:
             await self._part(doorway, task)
-            self._before = _total(self._before, self._open.pop(path).served)
+            self._before = summed([self._before, self._open.pop(path).served])
 
     async def _part(self, doorway: Doorway, task: "asyncio.Task[None]") -> None:
         doorway.withdraw()
@@ -202,7 +203,3 @@ class Sandboxes:
         if self._reasons.get(path) != reason:
             log.warning("names of other hosts are not known in a sandbox: %s", reason)
         self._reasons[path] = reason
-
-
-def _total(*parts: Served) -> Served:
-    return Served(*(sum(getattr(part, field.name) for part in parts) for field in fields(Served)))
