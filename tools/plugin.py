@@ -67,7 +67,7 @@ _LEFT_OUT = re.compile(
 _NOT_RUN = re.compile(
     r"(^|/)(tests?|bin|__pycache__|\.lock)(/|$)|\.(pyx|pxd|pxi|pyi|c|h|hash|typed)$|/(RECORD|direct_url\.json)$"
     r"|^multidict/_testcapi\.|^aiohttp/(test_utils|pytest_plugin)\.py$"
-    r"|^pyroute2/(fixtures|decoder)/|^grpc/(beta|framework)/|^google/protobuf/(testdata|compiler)/|\.proto$"
+    r"|^grpc/(beta|framework)/|^google/protobuf/(testdata|compiler)/|\.proto$"
 )
 _LIBRARY = re.compile(r"(?:=>)?\s*(/\S+) \(0x")
 

@@ -1,21 +1,16 @@
 """
-Linux, through rtnetlink. With `flows` and `wires` the only module that imports pyroute2.
+Linux, through netlink.
 
-Netlink calls block (a deletion for some 17 ms), so they run in two threads of our own, one for steps and one for
-reaping, each with its own socket: two threads, because what waits for the death of a veth must not hold up a start.
-pyroute2 0.9.7: `link("get")` on a long-lived socket leaks, so indexes are read by if_nametoindex, and links by `links`.
+Its calls block (a deletion for some 17 ms), so they run in two threads of our own, one for steps and one for reaping:
+two threads, because what waits for the death of a veth must not hold up a start.
 """
 
 import asyncio
-import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import groupby
-from typing import Any, TypeVar
-
-from pyroute2 import IPRoute, NetlinkError
+from typing import TypeVar
 
 from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, OWN_END_PREFIX
 from mdnp.dataplane.objects import (
@@ -43,6 +38,7 @@ from mdnp.kernel import (
     Seen,
     Surroundings,
     Traffic,
+    flows,
     iptables,
     is_row,
     links,
@@ -54,19 +50,14 @@ from mdnp.kernel import (
     traffic,
     wires,
 )
-from mdnp.kernel.flows import Flows
 from mdnp.kernel.notices import Notices
 from mdnp.kernel.ports import Ports
 from mdnp.kernel.rows import Rows
 from mdnp.kernel.tables import Tables
-from mdnp.kernel.wires import Wires
 from mdnp.model.errors import InUse, KernelError
-from mdnp.model.network import IPAddress
 from mdnp.systemd import FDStore
 
 Result = TypeVar("Result")
-
-_RT_TABLE_MAIN = 254
 
 
 class LinuxKernel:
@@ -75,11 +66,8 @@ class LinuxKernel:
     def __init__(self, fds: FDStore | None = None) -> None:
         self._stepper = ThreadPoolExecutor(1, "mdnp-kernel")
         self._reaper = ThreadPoolExecutor(1, "mdnp-reaper")
-        self._local = threading.local()
-        self._wires = Wires(lambda: self._netlink)
         self._rows = Rows()
         self._tables = Tables()
-        self._flows = Flows()
         self._ports = Ports(fds)
         self._notices: Notices | None = None
 
@@ -118,41 +106,28 @@ class LinuxKernel:
             self._notices.close()
         await self._in(self._stepper, self._ports.close)
         await self._in(self._stepper, self._tables.close)
-        await self._in(self._stepper, self._flows.close)
         for pool in (self._stepper, self._reaper):
-            await self._in(pool, self._close)
             await asyncio.to_thread(pool.shutdown)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         """In the context of the caller: what is logged there is about its call."""
         return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
 
-    @property
-    def _netlink(self) -> IPRoute:
-        if not hasattr(self._local, "netlink"):
-            self._local.netlink = IPRoute()
-        return self._local.netlink
-
-    def _close(self) -> None:
-        """Close the socket of the thread that this runs in: pyroute2 keeps a loop for each thread that used it."""
-        if hasattr(self._local, "netlink"):
-            self._local.netlink.close()
-
     def _observe(self) -> Actual:
         try:
             found = links.read()
-            addrs = list(self._netlink.addr("dump"))
-            ways = self._routes()
-        except (OSError, NetlinkError) as error:
-            raise KernelError(f"reading links, addresses and routes failed: {error}") from error
-        names = {row.index: row.name for row in found}
-        ours = [wires.as_seen(row, names) for row in found if row.group == GROUP]
-        holders = {link.name for link in ours if link.kind == "bridge" or link.name.startswith(OWN_END_PREFIX)}
+            names = {row.index: row.name for row in found}
+            ours = [wires.as_seen(row, names) for row in found if row.group == GROUP]
+            holders = {link.name for link in ours if link.kind == "bridge" or link.name.startswith(OWN_END_PREFIX)}
+            addrs = wires.addrs(names, holders)
+            ways = routes.of_host()
+        except OSError as error:
+            raise KernelError(f"reading links, addresses and routes failed: {wires.reason_of(error)}") from error
         rules = iptables.observe()
         tables = self._tables.observe()
         seen: list[Seen] = [
             *ours,
-            *wires.addrs(addrs, names, holders),
+            *addrs,
             *rules.ours,
             *sysctl.observe(ours),
             *tables.objects,
@@ -178,16 +153,9 @@ class LinuxKernel:
 
     def _surroundings(self) -> Surroundings:
         try:
-            return surroundings.read(links.read(), self._routes())
-        except (OSError, NetlinkError) as error:
-            raise KernelError(f"reading routes failed: {error}") from error
-
-    def _routes(self) -> list[Any]:
-        return [
-            row
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for row in self._netlink.route("dump", family=family, table=_RT_TABLE_MAIN)
-        ]
+            return surroundings.read(links.read(), routes.of_host())
+        except OSError as error:
+            raise KernelError(f"reading routes failed: {wires.reason_of(error)}") from error
 
     def _perform(self, steps: Sequence[Step]) -> tuple[Failure, ...]:
         failures = _Failures()
@@ -209,7 +177,7 @@ class LinuxKernel:
                 self._take(due[0])
             elif due:
                 self._take_together(due)
-        except (KernelError, OSError, NetlinkError) as error:
+        except (KernelError, OSError) as error:
             if len(due) == 1 or is_row(due[0]):
                 for step in due:
                     failures.add(step, _described(step, error))
@@ -228,13 +196,7 @@ class LinuxKernel:
 
     def _end_flows(self, step: Step) -> None:
         if isinstance(step, Add | Delete) and isinstance(step.object, Element):
-            self._flows.end(step.object, self._is_local)
-
-    def _is_local(self, address: IPAddress) -> bool:
-        return address.is_loopback or any(
-            row.get_attr("IFA_LOCAL") == str(address) or row.get_attr("IFA_ADDRESS") == str(address)
-            for row in self._netlink.addr("dump")
-        )
+            flows.end(step.object, wires.is_local)
 
     def _take(self, step: Step) -> None:
         match step:
@@ -246,14 +208,14 @@ class LinuxKernel:
             case Delete(one):
                 self._delete(one)
             case Set(link, was):
-                self._wires.set_link(link, was)
+                wires.set_link(link, was)
             case Doom(link):
-                wires.gone_is_done(lambda: self._wires.set(link.name, group=DOOMED_GROUP))
+                wires.gone_is_done(lambda: wires.doom(link.name, DOOMED_GROUP))
 
     def _add(self, one: Object) -> None:
         match one:
             case Bridge() | Veth() | Vxlan() | OwnEnd() | Addr():
-                self._wires.add(one)
+                wires.add(one)
             case PoolRoute() | Lookup():
                 routes.add(one)
             case Accept() | Jump():
@@ -266,7 +228,7 @@ class LinuxKernel:
     def _delete(self, one: Removable) -> None:
         match one:
             case Link(name=name):
-                self._wires.delete_link(name)
+                wires.delete_link(name)
             case PoolRoute() | Lookup():
                 wires.gone_is_done(lambda: routes.delete(one))
             case Accept() | Jump():
@@ -276,8 +238,8 @@ class LinuxKernel:
 
     def _reap(self) -> None:
         try:
-            self._netlink.link("del", group=DOOMED_GROUP)
-        except (OSError, NetlinkError) as error:
+            links.delete_group(DOOMED_GROUP)
+        except OSError as error:
             if not wires.is_gone(error):
                 raise KernelError(f"ip link del group {DOOMED_GROUP}: {wires.reason_of(error)}") from error
 
@@ -325,7 +287,7 @@ def _kind(step: Step) -> str:
     return "row" if is_row(step) else ""
 
 
-def _described(step: Step, error: KernelError | OSError | NetlinkError) -> KernelError:
+def _described(step: Step, error: KernelError | OSError) -> KernelError:
     if isinstance(error, InUse):
         return error
     return KernelError(f"{step}: {error if isinstance(error, KernelError) else wires.reason_of(error)}")

@@ -10,6 +10,9 @@ MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, po
 LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, changed flags
 IFLA_IFNAME, IFLA_STATS64, IFLA_GROUP = 3, 23, 27  # include/uapi/linux/if_link.h
 
+NLMSG_ERROR = 2
+ERROR = struct.Struct("=i")  # of nlmsgerr: minus the error number, 0 of what was done
+
 _NLM_F_DUMP_INTR = 0x10
 _NESTED = 0x8000
 
@@ -26,6 +29,16 @@ def messages(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
             return
         yield kind, port, rest[MESSAGE.size : length]
         rest = rest[_aligned(length) :]
+
+
+def answers(data: bytes) -> Iterator[tuple[int, int]]:
+    """The sequence number of each message that is answered, and the error number, 0 of what was done."""
+    at = 0
+    while at + MESSAGE.size + ERROR.size <= len(data):
+        length, kind, _flags, sequence, _port = MESSAGE.unpack_from(data, at)
+        if kind == NLMSG_ERROR:
+            yield sequence, -ERROR.unpack_from(data, at + MESSAGE.size)[0]
+        at += _aligned(max(length, MESSAGE.size))
 
 
 def is_interrupted(data: bytes) -> bool:

@@ -1,11 +1,10 @@
 """
-What the kernel tells of changes behind our back: netlink notices, read raw, in the event loop.
+What the kernel tells of changes behind our back: netlink notices, read in the event loop.
 
-Not through pyroute2: its sockets cannot be used in a running loop, and it would decode all of each message, while here
-most are dropped after their header: a container's start makes dozens of them, and hardly one is about us.
+Most are dropped after their header: a container's start makes dozens of them, and hardly one is about us.
 
 A change of nf_tables bears the netlink port id of the socket that asked for it, and the kernel gives no port id twice
-at a time. So what came through a socket of this process (libnftables has one) is our own doing. The pid that the end
+at a time. So what came through a socket of this process is our own doing. The pid that the end
 of a transaction tells (NFTA_GEN_PROC_PID) says less: it is a thread's, counted in the first pid namespace.
 """
 

@@ -31,16 +31,13 @@ from ipaddress import IPv4Address
 
 from mdnp.dataplane.naming import MARK, TABLE
 from mdnp.kernel import netlink
+from mdnp.kernel.nfnetlink import Message
 
 EMBEDDED = IPv4Address("127.0.0.11")  # Docker's embedded DNS in each sandbox (libnetwork, resolver.go)
 DNS_PORT = 53
 
-# include/uapi/linux/netfilter/nfnetlink.h
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NF_TABLES = 10
-_HEADER = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
 # include/uapi/linux/netfilter/nf_tables.h
-_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _DELETE_RULE = (_NF_TABLES << 8 | kind for kind in (0, 3, 6, 8))
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _DELETE_RULE = 0, 3, 6, 8
 _TABLE_NAME, _TABLE_FLAGS, _OWNER = 1, 2, 0x2
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
@@ -61,16 +58,13 @@ _SADDR, _DADDR, _SPORT, _DPORT = 12, 16, 0, 2  # where they stand in their heade
 _UDP, _TCP = 17, 6
 _CHECKSUM = {_UDP: 6, _TCP: 16}
 
-_REQUEST, _ACK, _EXCL, _CREATE, _APPEND = 0x1, 0x4, 0x200, 0x400, 0x800
+_EXCL, _CREATE, _APPEND = 0x200, 0x400, 0x800
 
 
-def install(datagrams: int, streams: int) -> tuple[bytes, int]:
-    """
-    One transaction that makes the table, and how many answers there will be, each an error number or 0. The ports are
-    those of our sockets.
-    """
+def install(datagrams: int, streams: int) -> tuple[Message, ...]:
+    """A transaction that makes the table. The ports are those of our sockets."""
     owner = netlink.attribute(_TABLE_FLAGS, _number(_OWNER))
-    return _transaction(
+    return (
         _message(_NEW_TABLE, _CREATE | _EXCL, _text(_TABLE_NAME, TABLE), owner),
         _chain(_QUESTIONS),
         _chain(_ALL, _hook()),
@@ -82,24 +76,16 @@ def install(datagrams: int, streams: int) -> tuple[bytes, int]:
     )
 
 
-def withdraw() -> tuple[bytes, int]:
+def withdraw() -> tuple[Message, ...]:
     """As `install`, one that removes the rules for questions; answers to earlier ones are still let through."""
-    return _transaction(_message(_DELETE_RULE, 0, _text(_RULE_TABLE, TABLE), _text(_RULE_CHAIN, _QUESTIONS)))
+    return (_message(_DELETE_RULE, 0, _text(_RULE_TABLE, TABLE), _text(_RULE_CHAIN, _QUESTIONS)),)
 
 
-def _transaction(*messages: tuple[int, int, bytes]) -> tuple[bytes, int]:
-    border = _HEADER.pack(0, 0, _NF_TABLES)
-    parts = [netlink.message(_BATCH_BEGIN, _REQUEST, 0, border)]
-    parts += [netlink.message(kind, flags, place, body) for place, (kind, flags, body) in enumerate(messages, 1)]
-    parts.append(netlink.message(_BATCH_END, _REQUEST, 0, border))
-    return b"".join(parts), len(messages)
+def _message(kind: int, flags: int, *attributes: bytes) -> Message:
+    return Message(kind, flags, _IPV4, b"".join(attributes))
 
 
-def _message(kind: int, flags: int, *attributes: bytes) -> tuple[int, int, bytes]:
-    return kind, flags | _REQUEST | _ACK, _HEADER.pack(_IPV4, 0, 0) + b"".join(attributes)
-
-
-def _chain(name: str, *hook: bytes) -> tuple[int, int, bytes]:
+def _chain(name: str, *hook: bytes) -> Message:
     return _message(_NEW_CHAIN, _CREATE, _text(_CHAIN_TABLE, TABLE), _text(_CHAIN_NAME, name), *hook)
 
 
@@ -109,7 +95,7 @@ def _hook() -> bytes:
     return netlink.nested(_CHAIN_HOOK, place, priority) + _text(_CHAIN_TYPE, "filter")
 
 
-def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
+def _question(protocol: int, port: int) -> Message:
     return _rule(
         _QUESTIONS,
         *_matched(protocol, _DADDR, _DPORT, DNS_PORT),
@@ -119,11 +105,11 @@ def _question(protocol: int, port: int) -> tuple[int, int, bytes]:
     )
 
 
-def _answer(protocol: int, port: int) -> tuple[int, int, bytes]:
+def _answer(protocol: int, port: int) -> Message:
     return _rule(_ALL, *_matched(protocol, _SADDR, _SPORT, port), *_changed(protocol, _SPORT, DNS_PORT))
 
 
-def _rule(chain: str, *expressions: bytes) -> tuple[int, int, bytes]:
+def _rule(chain: str, *expressions: bytes) -> Message:
     place = _text(_RULE_TABLE, TABLE), _text(_RULE_CHAIN, chain)
     return _message(_NEW_RULE, _CREATE | _APPEND, *place, netlink.nested(_RULE_EXPRESSIONS, *expressions))
 

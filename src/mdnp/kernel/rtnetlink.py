@@ -1,13 +1,10 @@
 """
-Requests to rtnetlink, written raw: a thousand rows take some milliseconds so, and pyroute2 a quarter of a second.
-
-Each has a socket of its own, in the network namespace of the thread.
+Requests over netlink, to rtnetlink or netfilter; each has a socket of its own, in the namespace of the calling thread.
 """
 
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,13 +13,12 @@ from mdnp.kernel import netlink
 
 # include/uapi/linux/netlink.h
 _NETLINK_ROUTE = 0
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLMSG_DONE = 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCL, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SO_RCVBUFFORCE = 33
-_ERROR = struct.Struct("=i")
 
 _DATAGRAM = 1 << 18
 _PATIENCE_S = 5.0  # the kernel answers a dump as it is read
@@ -40,12 +36,14 @@ class Request:
     body: bytes
 
 
-def dump(kind: int, body: bytes, answer: int, *, strict: bool = False) -> tuple[list[memoryview], bool]:
+def dump(
+    kind: int, body: bytes, answer: int, *, strict: bool = False, protocol: int = _NETLINK_ROUTE
+) -> tuple[list[memoryview], bool]:
     """
     The bodies of the answers of a kind, and whether none is missing. `strict` lets the kernel choose by the body, if it
     can. Errors: OSError.
     """
-    with _opened() as asking:
+    with _opened(protocol) as asking:
         if strict:
             with suppress(OSError):  # before Linux 4.20 it does not choose
                 asking.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
@@ -55,21 +53,21 @@ def dump(kind: int, body: bytes, answer: int, *, strict: bool = False) -> tuple[
     return bodies, not any(map(netlink.is_interrupted, datagrams))
 
 
-def perform(requests: Sequence[Request]) -> dict[int, int]:
+def perform(requests: Sequence[Request], protocol: int = _NETLINK_ROUTE) -> dict[int, int]:
     """
     Send them in order; of those that failed, by their place, the error number. One that fails does not keep back the
     others. Errors: OSError when the kernel does not answer.
     """
     failed: dict[int, int] = {}
-    with _opened() as asking:
+    with _opened(protocol) as asking:
         for first in range(0, len(requests), _AT_ONCE):
             _send(asking, requests[first : first + _AT_ONCE], first, failed)
     return failed
 
 
-def ask(request: Request) -> None:
+def ask(request: Request, protocol: int = _NETLINK_ROUTE) -> None:
     """Errors: OSError."""
-    failed = perform([request])
+    failed = perform([request], protocol)
     if failed:
         raise error_of(failed[0])
 
@@ -88,25 +86,16 @@ def _send(asking: socket.socket, requests: Sequence[Request], first: int, failed
         )
     )
     while True:
-        for sequence, number in _answers(asking.recv(_DATAGRAM)):
+        for sequence, number in netlink.answers(asking.recv(_DATAGRAM)):
             if number:
                 failed[first + sequence - 1] = number
             if sequence == last + 1:
                 return
 
 
-def _answers(data: bytes) -> Iterator[tuple[int, int]]:
-    at = 0
-    while at + netlink.MESSAGE.size + _ERROR.size <= len(data):
-        length, kind, _flags, sequence, _port = netlink.MESSAGE.unpack_from(data, at)
-        if kind == _NLMSG_ERROR:
-            yield sequence, -_ERROR.unpack_from(data, at + netlink.MESSAGE.size)[0]
-        at += (max(length, netlink.MESSAGE.size) + 3) & ~3
-
-
 @contextmanager
-def _opened() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as asking:
+def _opened(protocol: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as asking:
         asking.settimeout(_PATIENCE_S)
         with suppress(OSError):
             asking.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
@@ -124,5 +113,5 @@ def _datagrams(asking: socket.socket) -> Iterator[bytes]:
         for kind, _port, body in netlink.messages(data):
             if kind == _NLMSG_DONE:
                 return
-            if kind == _NLMSG_ERROR:
-                raise error_of(-_ERROR.unpack_from(body)[0] or errno.EIO)
+            if kind == netlink.NLMSG_ERROR:
+                raise error_of(-netlink.ERROR.unpack_from(body)[0] or errno.EIO)

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import os
 import socket
-import struct
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
@@ -19,20 +18,14 @@ from threading import Thread
 from typing import TypeVar
 
 from mdnp.dataplane.naming import MARK, TABLE
-from mdnp.kernel import netlink, redirect
+from mdnp.kernel import nfnetlink, redirect
 from mdnp.kernel.doorway import Doorway
 from mdnp.model.errors import KernelError
 
 _CLONE_NEWNET = 0x40000000
-_NETLINK_NETFILTER = 12
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
-_NLMSG_ERROR = 2
-_PATIENCE_S = 5.0
 _BACKLOG = 128
-_BUFFER = 1 << 16
 _ADDRESS = str(redirect.EMBEDDED)
 
-_ERROR = struct.Struct("=i")
 
 T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)  # os.setns is of Python 3.12
@@ -70,7 +63,7 @@ class LinuxDoorway:
                 stack.enter_context(one)
             self.datagrams, self.streams, self._owner = made
             try:
-                _transact(self._owner, redirect.install(*(one.getsockname()[1] for one in made[:2])))
+                nfnetlink.transact(self._owner, redirect.install(*(one.getsockname()[1] for one in made[:2])))
             except OSError as error:
                 raise KernelError(_not_installed(sandbox, error)) from error
             self._opened = stack.pop_all()
@@ -87,7 +80,7 @@ class LinuxDoorway:
 
     def withdraw(self) -> None:
         with suppress(OSError):
-            _transact(self._owner, redirect.withdraw())
+            nfnetlink.transact(self._owner, redirect.withdraw())
 
     def close(self) -> None:
         self._owner.close()  # and the rules with it
@@ -99,10 +92,7 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket]:
     """For datagrams, for streams, and the one that owns the table."""
     with ExitStack() as stack:
         datagrams, streams = (stack.enter_context(_listening(kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        owner = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER))
-        owner.settimeout(_PATIENCE_S)
-        owner.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        owner.bind((0, 0))
+        owner = stack.enter_context(nfnetlink.opened())
         stack.pop_all()
     return datagrams, streams, owner
 
@@ -156,18 +146,6 @@ def _inside(namespace: int, work: Callable[[], T]) -> T:
 def _enter(namespace: int) -> None:
     if _libc.setns(namespace, _CLONE_NEWNET) != 0:
         raise _error(ctypes.get_errno())
-
-
-def _transact(owner: socket.socket, transaction: tuple[bytes, int]) -> None:
-    """Errors: OSError, the first that the kernel answers; then nothing of it was done."""
-    batch, answers = transaction
-    owner.send(batch)
-    while answers:
-        for kind, _port, body in netlink.messages(owner.recv(_BUFFER)):
-            if kind == _NLMSG_ERROR:
-                answers -= 1
-                if number := -_ERROR.unpack_from(body)[0]:
-                    raise _error(number)
 
 
 def _error(number: int) -> OSError:

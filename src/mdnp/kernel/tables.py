@@ -1,6 +1,7 @@
 """Our nft tables: reading them back as values, and steps on them as transactions."""
 
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from mdnp.dataplane.naming import TABLE
 from mdnp.dataplane.objects import Element, Table, TableFamily
 from mdnp.dataplane.steps import Add, Delete, Step
+from mdnp.kernel import elements, nfnetlink
+from mdnp.kernel.nfnetlink import Message
 from mdnp.kernel.nftables import Nftables, is_missing
 from mdnp.model.errors import KernelError
 
@@ -33,6 +36,7 @@ class Tables:
 
     def __init__(self) -> None:
         self._nft: Nftables | None = None
+        self._socket: socket.socket | None = None
         self._made: dict[TableFamily, tuple[Table, list[Json]]] = {}
 
     def observe(self) -> Seen:
@@ -52,6 +56,10 @@ class Tables:
 
     def perform(self, steps: Sequence[Step]) -> None:
         """One transaction. Errors: KernelError, and then nothing of it was done."""
+        packed = elements.messages(steps)
+        if packed is not None:
+            self._transact(packed)
+            return
         made = [step.object for step in steps if isinstance(step, Add) and isinstance(step.object, Table)]
         try:
             removals = [line for table in made for line in self._strangers(table)]
@@ -60,6 +68,21 @@ class Tables:
             raise _explained(error) from error
         for table in made:
             self._made[table.family] = table, _constant(self._library.tables(table.family, TABLE, elements=False))
+
+    def _transact(self, messages: Sequence[Message]) -> None:
+        """By a socket that is kept: the kernel names it when it tells of the change, and so it is known for ours."""
+        try:
+            if self._socket is None:
+                self._socket = nfnetlink.opened()
+            nfnetlink.transact(self._socket, messages)
+        except OSError as error:
+            self._release_socket()  # answers may still be waiting in it
+            raise KernelError(f"nf_tables: {error.strerror or error}") from error
+
+    def _release_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _strangers(self, table: Table) -> list[str]:
         """
@@ -94,6 +117,7 @@ class Tables:
     def close(self) -> None:
         if self._nft is not None:
             self._nft.close()
+        self._release_socket()
 
     @property
     def _library(self) -> Nftables:

@@ -1,6 +1,5 @@
 """
-What went over our host ends, by one dump of the links, read raw: 1,000 links are read in 20 ms, which takes pyroute2
-a quarter of a second that nobody else can compute in.
+What went over our host ends, by one dump of the links, of which only what is needed is decoded: 1,000 are read in 20 ms.
 """
 
 import struct
