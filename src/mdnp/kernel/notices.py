@@ -82,6 +82,8 @@ _BUFFER = 4 << 20  # for what comes while the loop is busy: some thousand messag
 _DATAGRAM = 1 << 16
 _AT_ONCE = 100  # datagrams, about 1 ms: then others have their turn in the loop
 _STRANGER_S = 0.5
+# What comes is read a moment later, all at once: a call of Docker makes some ten notices, and is answered first.
+_GATHER_S = 0.02
 
 
 class Notices:
@@ -93,6 +95,7 @@ class Notices:
     def __init__(self, ears: "list[_Ear]") -> None:
         self._ears = ears
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathering: dict[_Ear, asyncio.TimerHandle] = {}
 
     @classmethod
     def open(cls) -> "Notices":
@@ -115,9 +118,24 @@ class Notices:
     def listen(self, loop: asyncio.AbstractEventLoop, heard: Callable[[Notice], None]) -> None:
         self._loop = loop
         for ear in self._ears:
-            loop.add_reader(ear.socket, _tell, ear, heard)
+            self._await(ear, heard, loop)
+
+    def _await(self, ear: "_Ear", heard: Callable[[Notice], None], loop: asyncio.AbstractEventLoop) -> None:
+        def gather() -> None:
+            loop.remove_reader(ear.socket)
+            self._gathering[ear] = loop.call_later(0 if ear.behind else _GATHER_S, tell)
+
+        def tell() -> None:
+            del self._gathering[ear]
+            loop.add_reader(ear.socket, gather)
+            for notice in ear.hear():
+                heard(notice)
+
+        loop.add_reader(ear.socket, gather)
 
     def close(self) -> None:
+        for waiting in self._gathering.values():
+            waiting.cancel()
         for ear in self._ears:
             if self._loop:
                 self._loop.remove_reader(ear.socket)
@@ -125,15 +143,17 @@ class Notices:
         self._ears = []
 
 
-@dataclass
+@dataclass(eq=False)
 class _Ear:
     socket: socket.socket
     parse: Callable[[bytes], list[Notice]]
     lost: bool = False
+    behind: bool = False  # more had come than was read at once
 
     def hear(self) -> list[Notice]:
         """What has come, each notice once."""
         heard: dict[Notice, None] = {}
+        self.behind = True
         for _ in range(_AT_ONCE):
             try:
                 heard |= dict.fromkeys(self.parse(self.socket.recv(_DATAGRAM)))
@@ -141,16 +161,11 @@ class _Ear:
                 # A socket that overflowed gets nothing more until it has been read empty, so we look only then.
                 if self.lost:
                     heard[Doubt("notices were lost")] = None
-                self.lost = False
+                self.lost = self.behind = False
                 break
             except OSError:  # whatever its number, a message found no place or no memory
                 self.lost = True
         return list(heard)
-
-
-def _tell(ear: _Ear, heard: Callable[[Notice], None]) -> None:
-    for notice in ear.hear():
-        heard(notice)
 
 
 def parse_links(data: bytes, name_of: Callable[[int], str | None]) -> list[Notice]:

@@ -1,6 +1,4 @@
-"""
-What went over our host ends, by one dump of the links, of which only what is needed is decoded: 1,000 are read in 20 ms.
-"""
+"""What went over our host ends, by one dump of the links; 1,000 are read in 20 ms."""
 
 import struct
 import sys
