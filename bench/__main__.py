@@ -22,6 +22,7 @@ from bench import (
     cut_off,
     growth,
     ipam_socket,
+    limits,
     local,
     memory,
     name_changes,
@@ -42,9 +43,10 @@ _SCALE = _OUT.parent / "scale.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
-    ("containers", "containers on Docker's bridge network and on ours, in turn", containers.run),
+    ("containers", "containers on Docker's bridge, on ours and on the least remote driver, in turn", containers.run),
     ("share", "the plugin's own time for a container's start and end, from its metrics", share.run),
     ("growth", "what a network adds to a start beside many containers, Docker's bridge and ours", growth.run),
+    ("limits", "what the kernel alone takes for the steps of an endpoint, and our calls for the same", limits.run),
     ("local", "traffic on one host, over Docker's bridge and over ours, in turn", local.run),
     ("memory", "the daemon's memory, and what it computes when nothing happens", memory.run),
     ("allocator", "the allocator alone, operations per second of CPU time", allocator.run),
@@ -110,7 +112,7 @@ def _machine() -> Row:
 
 def _table(rows: list[Row]) -> str:
     heads = list(rows[0])
-    lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
+    lines = [heads, *(["-" if row[head] is None else str(row[head]) for head in heads] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
