@@ -6,8 +6,6 @@ With names of benchmarks only those are run, and the figures of the others stay 
 
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +33,8 @@ from bench import (
     starting,
     tunnel,
 )
+from bench.machine import machine
+from bench.table import table
 
 Row = dict[str, Any]
 
@@ -71,9 +71,9 @@ def main() -> None:
     for number, (name, what, run) in enumerate(chosen, start=1):
         print(f"# {number} of {len(chosen)}: {what}", flush=True)
         start = time.monotonic()
-        results["machines"][name] = _machine()
+        results["machines"][name] = machine()
         results[name] = run()
-        print(_table(results[name]))
+        print(table(results[name]))
         print(f"# took {time.monotonic() - start:.0f} s\n", flush=True)
     _OUT.mkdir(parents=True, exist_ok=True)
     (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -96,25 +96,6 @@ def _earlier() -> dict[str, Any]:
     path = _OUT / "results.json"
     earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
     return earlier
-
-
-def _machine() -> Row:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "src"], capture_output=True, text=True, check=False)
-    return {
-        "commit": commit.stdout.strip() + ("+" if dirty.stdout else ""),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "processors": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
-    }
-
-
-def _table(rows: list[Row]) -> str:
-    heads = list(rows[0])
-    lines = [heads, *(["-" if row[head] is None else str(row[head]) for head in heads] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """
 The least that a remote driver can be: a process that answers Docker what it cannot do without, and nothing else.
 
-It has no guard, no ports, no gateway and nothing on disk; addresses are counted up and never given back. A network is a
-bridge, an endpoint a veth pair on it made by one message, which dies after the answer, together with others. What a
+It has no guard, no ports and nothing on disk; addresses are counted up and never given back, and the gateway that it
+names is nobody (without one Docker makes a second interface for the way out). A network is a bridge, an endpoint a veth pair on it made by one message, which dies after the answer, together with others. What a
 container takes on it beyond one without a network is Docker's own share: no plugin can get below it.
 
 A program of its own, as a plugin is; `bench.containers` starts it. It says only what the engines 20.10 to 28.5 ask.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from io import BufferedIOBase
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from itertools import count
 from pathlib import Path
 from socket import if_nametoindex
@@ -50,6 +50,7 @@ class _Driver:
 
     def __init__(self) -> None:
         self._numbers: dict[str, count[int]] = {}  # by pool, the next address of it
+        self._gateways: dict[str, str] = {}  # by network
         self._dead = threading.Event()
         threading.Thread(target=self._bury, daemon=True).start()
 
@@ -78,6 +79,7 @@ class _Driver:
         return verbs[verb](body) if verb in verbs else None
 
     def _create_network(self, body: Body) -> Answer:
+        self._gateways[body["NetworkID"]] = str(ip_interface(body["IPv4Data"][0]["Gateway"]).ip)
         links.make(facts.name(_named(_BRIDGE, body["NetworkID"])), facts.kind("bridge"), up=True)
         return {}
 
@@ -93,7 +95,8 @@ class _Driver:
         return {"Interface": {}}
 
     def _join(self, body: Body) -> Answer:
-        return {"InterfaceName": {"SrcName": _named(_FAR, body["EndpointID"]), "DstPrefix": "eth"}}
+        interface = {"SrcName": _named(_FAR, body["EndpointID"]), "DstPrefix": "eth"}
+        return {"InterfaceName": interface, "Gateway": self._gateways[body["NetworkID"]]}
 
     def _delete_endpoint(self, body: Body) -> Answer:
         links.change(if_nametoindex(_named(_NEAR, body["EndpointID"])), facts.group(DOOMED_GROUP))
