@@ -1,7 +1,9 @@
 """
-`make bench`: runs the benchmarks in turn, prints a table of each, and writes the figures and plots to docs/bench.
+`make bench`: runs the benchmarks in turn, prints a table of each, writes the figures and plots to docs/bench,
+and the tables of README and docs/scale.md.
 
-With names of benchmarks only those are run, and the figures of the others stay as they were.
+With names of benchmarks only those are run, and the figures of the others stay as they were. What was measured is kept
+at once, so that one that fails takes nothing from those before it.
 """
 
 import json
@@ -31,6 +33,7 @@ from bench import (
     scale,
     share,
     starting,
+    summary,
     tunnel,
 )
 from bench.machine import machine
@@ -39,7 +42,9 @@ from bench.table import table
 Row = dict[str, Any]
 
 _OUT = Path(__file__).parent.parent / "docs/bench"
+_RESULTS = _OUT / "results.json"
 _SCALE = _OUT.parent / "scale.md"
+_README = _OUT.parent.parent / "README.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
@@ -67,21 +72,22 @@ def main() -> None:
     if os.geteuid():
         sys.exit("bench: needs root, for a network namespace of its own")
     chosen = _chosen(sys.argv[1:])
-    results = _earlier() if len(chosen) < len(_BENCHMARKS) else {"machines": {}}
+    results = _earlier()
     for number, (name, what, run) in enumerate(chosen, start=1):
         print(f"# {number} of {len(chosen)}: {what}", flush=True)
         start = time.monotonic()
-        results["machines"][name] = machine()
-        results[name] = run()
-        print(table(results[name]))
+        measured_on, rows = machine(), run()
+        print(table(rows))
         print(f"# took {time.monotonic() - start:.0f} s\n", flush=True)
-    _OUT.mkdir(parents=True, exist_ok=True)
-    (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        results["machines"][name], results[name] = measured_on, rows
+        _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     for path in plots.draw(results, _OUT):
         print(f"# wrote {path.relative_to(_OUT.parent.parent)}")
     if any(name == "scale" for name, _, _ in chosen):
         page.update(_SCALE, results["scale"], results["machines"]["scale"])
         print(f"# wrote {_SCALE.relative_to(_OUT.parent.parent)}")
+    page.put(_README, summary.machines(results), summary.rows(results))
+    print("# wrote the table in README.md")
     print("# wrote docs/bench/results.json; docs/bench/README.md says how to read it")
 
 
@@ -93,8 +99,8 @@ def _chosen(names: Sequence[str]) -> Sequence[tuple[str, str, Callable[[], list[
 
 
 def _earlier() -> dict[str, Any]:
-    path = _OUT / "results.json"
-    earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
+    """What was measured before, each of its own commit; of each benchmark that is run again the new takes its place."""
+    earlier: dict[str, Any] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"machines": {}}
     return earlier
 
 

@@ -2,8 +2,9 @@
 The least that a remote driver can be: a process that answers Docker what it cannot do without, and nothing else.
 
 It has no guard, no ports and nothing on disk; addresses are counted up and never given back, and the gateway that it
-names is nobody (without one Docker makes a second interface for the way out). A network is a bridge, an endpoint a veth pair on it made by one message, which dies after the answer, together with others. What a
-container takes on it beyond one without a network is Docker's own share: no plugin can get below it.
+names is nobody (without one Docker makes a second interface for the way out). A network is a bridge, an endpoint a veth
+pair on it made by one message, which dies after the answer, together with others. What a container takes on it beyond
+one without a network is Docker's own share: no plugin can get below it.
 
 A program of its own, as a plugin is; `bench.containers` starts it. It says only what the engines 20.10 to 28.5 ask.
 """

@@ -27,6 +27,7 @@ class _Plot:
     unit: str
     values: Callable[[Rows], Mapping[str, float | None]]
     digits: int = 0
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ _PLOTS: Sequence[_Plot] = (
         "What the kernel alone takes, and our calls for the same",
         "us",
         lambda rows: {f"{row['step']}, {what}": row[f"{what}_us"] for row in rows for what in ("kernel", "mdnp")},
+        logarithmic=True,
     ),
     _Plot(
         "local",
@@ -189,6 +191,9 @@ def _bars(folder: Path, plot: _Plot, found: Mapping[str, float | None]) -> Path:
     bars = axes.barh(list(values), list(values.values()), color="#3b6ea5")
     axes.bar_label(bars, fmt=f"{{:,.{plot.digits}f}}", padding=3)
     axes.margins(x=0.15)
+    if plot.logarithmic:
+        axes.set_xscale("log")
+        axes.set_xlim(left=1)
     axes.invert_yaxis()
     axes.set_title(plot.title)
     axes.set_xlabel(plot.unit)

@@ -1,0 +1,37 @@
+"""What `make bench-quick` says of figures beside those that were kept."""
+
+import json
+
+import pytest
+
+from bench import quick
+from bench.quick import FIGURES, KEPT, Figure
+
+COMMITS = "cycle, commits"
+
+
+@pytest.fixture
+def figure() -> Figure:
+    return next(one for one in FIGURES if one.name == COMMITS)
+
+
+def test_what_grew_within_its_tolerance_is_not_told(figure: Figure) -> None:
+    assert quick.worse({COMMITS: 100.0}, {COMMITS: 100.0 * (1 + figure.tolerance)}) == []
+    assert quick.worse({COMMITS: 100.0}, {COMMITS: 50.0}) == []
+
+
+def test_what_grew_beyond_it_is_told(figure: Figure) -> None:
+    assert quick.worse({COMMITS: 6.0}, {COMMITS: 7.0}) == [f"{COMMITS}: 7 {figure.unit}, was 6"]
+
+
+def test_what_only_one_of_them_has_is_not_compared() -> None:
+    assert quick.worse({}, {COMMITS: 6.0}) == quick.worse({COMMITS: 6.0}, {}) == []
+    assert quick.rows({COMMITS: 6.0}, {}) == []
+    assert [row["ratio"] for row in quick.rows({}, {COMMITS: 6.0})] == [None]
+
+
+def test_the_kept_figures_are_all_that_are_compared() -> None:
+    kept = json.loads(KEPT.read_text())
+
+    assert list(kept["figures"]) == [one.name for one in FIGURES]
+    assert kept["machine"]["commit"]
