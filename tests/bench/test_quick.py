@@ -35,3 +35,18 @@ def test_the_kept_figures_are_all_that_are_compared() -> None:
 
     assert list(kept["figures"]) == [one.name for one in FIGURES]
     assert kept["machine"]["commit"]
+
+
+def test_calls_that_only_wait_are_not_counted() -> None:
+    summary = """\
+strace: Process 4711 attached with 5 threads
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 57.03    0.578542          73      8024       970 futex
+ 20.01    0.203125         195      1035           sendto
+  1.10    0.011165           4       393        51 ioctl
+------ ----------- ----------- --------- --------- ----------------
+100.00    1.014361          61      9452      1021 total
+"""
+
+    assert quick.counted(summary) == 1035 + 393
