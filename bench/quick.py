@@ -63,7 +63,7 @@ class Figure:
     tolerance: float
 
 
-# Times may grow by what six runs on a loaded machine differed by, counts only by what a look at the kernel comes to.
+# Times may grow by about what ten runs on a machine of one load differed by; counts and memory differed by less.
 FIGURES: Sequence[Figure] = (
     Figure("cycle, plans to the kernel", "plans", 0.02),
     Figure("cycle, steps in the kernel", "steps", 0.02),
@@ -74,10 +74,10 @@ FIGURES: Sequence[Figure] = (
     Figure("cycle with a port, computed", "of the work", 0.15),
     Figure("cycle with a port, time", "of the work", 0.30),
     Figure("start, computed", "of the work", 0.20),
-    Figure("imports, files", "files", 0.05),
-    Figure("imports, size", "KiB", 0.05),
-    Figure("memory, idle", "MiB", 0.05),
-    Figure(f"memory, {_ENDPOINTS} endpoints", "MiB", 0.05),
+    Figure("imports, files", "files", 0.02),
+    Figure("imports, size", "KiB", 0.02),
+    Figure("memory, idle", "MiB", 0.03),
+    Figure(f"memory, {_ENDPOINTS} endpoints", "MiB", 0.03),
 )
 
 Figures = Mapping[str, float]
@@ -90,20 +90,28 @@ def main() -> None:
     if os.geteuid():
         sys.exit("bench: needs root, for a network namespace of its own")
     now = measure()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"machine": {}, "figures": {}}
-    print(table(rows(kept["figures"], now)))
     if keep:
+        print(table(rows({}, now)))
         KEPT.write_text(json.dumps({"machine": machine(), "figures": now}, indent=2) + "\n")
         print("# kept, in docs/bench/quick.json")
-        return
-    if kept["machine"].get("python") != platform.python_version():
-        print(f"# the kept figures are of Python {kept['machine'].get('python')}: times and memory may differ by that")
+    else:
+        _compare(json.loads(KEPT.read_text()), now)
+
+
+def _compare(kept: Mapping[str, Any], now: Figures) -> None:
+    """What seems to be worse is measured again: it must be so twice."""
+    if worse(kept["figures"], now):
+        print("# once more, for something seems to be worse", flush=True)
+        now = better(now, measure())
+    print(table(rows(kept["figures"], now)))
+    if kept["machine"]["python"] != platform.python_version():
+        print(f"# the kept figures are of Python {kept['machine']['python']}: times and memory may differ by that")
     found = worse(kept["figures"], now)
     for line in found:
         print(f"# worse: {line}")
     if found:
         sys.exit(1)
-    print(f"# nothing got worse since {kept['machine'].get('commit')}")
+    print(f"# nothing got worse since {kept['machine']['commit']}")
 
 
 def rows(kept: Figures, now: Figures) -> list[dict[str, Any]]:
@@ -120,6 +128,11 @@ def rows(kept: Figures, now: Figures) -> list[dict[str, Any]]:
         for one in FIGURES
         if one.name in now
     ]
+
+
+def better(first: Figures, second: Figures) -> dict[str, float]:
+    """The smaller of two figures each: others can only make them larger."""
+    return {name: min(value, second[name]) for name, value in first.items() if name in second}
 
 
 def worse(kept: Figures, now: Figures) -> list[str]:
