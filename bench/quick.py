@@ -89,6 +89,8 @@ def main() -> None:
     keep = parser.parse_args().keep
     if os.geteuid():
         sys.exit("bench: needs root, for a network namespace of its own")
+    if not (keep or KEPT.exists()):
+        sys.exit("bench: no figures are kept: make bench-quick KEEP=1")
     now = measure()
     if keep:
         print(table(rows({}, now)))
