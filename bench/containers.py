@@ -117,8 +117,8 @@ def _burst(one: Bed, way: str, taken: _Taken) -> None:
     apis = [one.api() for _ in identities]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         _timed(taken, way, _BURST, lambda: list(pool.map(start, apis, identities)))
-    for api, identity in zip(apis, identities, strict=True):
-        remove(api, identity)
+        list(pool.map(remove, apis, identities))
+    for api in apis:
         api.close()
 
 
@@ -150,9 +150,14 @@ def _row(measure: str, taken: _Taken) -> dict[str, Any]:
         "mdnp_adds": round(medians[OURS], 1),
         "mdnp_p10": round(deciles[0], 1),
         "mdnp_p90": round(deciles[8], 1),
-        "ratio": round(medians[OURS] / medians[BRIDGE], 2),
-        "ratio_floor": None if least is None else round(least / medians[BRIDGE], 2),
+        "ratio": _ratio(medians[OURS], medians[BRIDGE]),
+        "ratio_floor": None if least is None else _ratio(least, medians[BRIDGE]),
     }
+
+
+def _ratio(ours: float, theirs: float) -> float | None:
+    """None where the machine was so noisy that Docker's came out as nothing."""
+    return round(ours / theirs, 2) if theirs > 0 else None
 
 
 if __name__ == "__main__":
