@@ -22,8 +22,8 @@ ENDPOINT = {"NetworkID": "1" * 64, "EndpointID": "2" * 64}
 IPV4 = {"AddressSpace": "test", "Pool": "10.1.0.0/24", "Gateway": "10.1.0.1/24"}
 PORT = {"Proto": 6, "Port": 80, "HostPort": 20000, "HostPortEnd": 20000}
 POOL = "mdnp-local/10.1.0.0/24"
-# Whose packages a host alone loads: click's, msgspec's, pyroute2's, and aiohttp's with what it needs.
-LIBRARIES = {"aiohttp", "click", "msgspec", "pyroute2"} | {
+# Whose packages a host alone loads: click's, msgspec's, and aiohttp's with what it needs.
+LIBRARIES = {"aiohttp", "click", "msgspec"} | {
     "aiohappyeyeballs",
     "aiosignal",
     "attr",
@@ -48,6 +48,8 @@ ELSEWHERE = (
     "mdnp.trace",
     "concurrent.futures.process",
     "importlib.metadata",
+    "multiprocessing",
+    "unittest",
     "xml",
 )
 
