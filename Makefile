@@ -1,8 +1,8 @@
 # Every target stands on setup, which makes .venv and installs what is missing (as root, system packages too).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check fix test plugin demo demo-cluster bench chaos chaos-cluster picture record deb man protos pins \
-	clean
+.PHONY: help setup check fix test plugin demo demo-cluster bench bench-quick chaos chaos-cluster picture record deb man \
+	protos pins clean
 
 BIN := .venv/bin
 
@@ -46,9 +46,12 @@ record: setup  ## record what real engines say, as fixtures of tests/wire (root)
 demo-cluster: setup  ## networks across three hosts with an etcd, in a sandbox of namespaces (root)
 	@$(BIN)/python -m rig.demo_cluster
 
-bench: setup  ## measure, and write the table, the figures and the plots under docs/bench (root; ONLY="tunnel scale")
+bench: setup  ## measure, and write the figures and the plots to docs/bench (root; ONLY="tunnel scale" ENGINE=28.5)
 	@tools/setup bench
 	@$(BIN)/python -m bench $(ONLY)
+
+bench-quick: setup  ## compare what an endpoint costs with what was kept (root, a minute; KEEP=1 keeps the new)
+	@$(BIN)/python -m bench.quick $(if $(KEEP),--keep)
 
 deb: setup  ## build a Debian package into dist/
 	@tools/deb

@@ -1,13 +1,13 @@
 """
-`make bench`: runs the benchmarks in turn, prints a table of each, and writes the figures and plots to docs/bench.
+`make bench`: runs the benchmarks in turn, prints a table of each, writes the figures and plots to docs/bench,
+and the tables of README and docs/scale.md.
 
-With names of benchmarks only those are run, and the figures of the others stay as they were.
+With names of benchmarks only those are run, and the figures of the others stay as they were. What was measured is kept
+at once, so that one that fails takes nothing from those before it.
 """
 
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from bench import (
     cut_off,
     growth,
     ipam_socket,
+    limits,
     local,
     memory,
     name_changes,
@@ -32,19 +33,25 @@ from bench import (
     scale,
     share,
     starting,
+    summary,
     tunnel,
 )
+from bench.machine import machine
+from bench.table import table
 
 Row = dict[str, Any]
 
 _OUT = Path(__file__).parent.parent / "docs/bench"
+_RESULTS = _OUT / "results.json"
 _SCALE = _OUT.parent / "scale.md"
+_README = _OUT.parent.parent / "README.md"
 
 # Name, what it tells, what measures it.
 _BENCHMARKS: Sequence[tuple[str, str, Callable[[], list[Row]]]] = (
-    ("containers", "containers on Docker's bridge network and on ours, in turn", containers.run),
+    ("containers", "containers on Docker's bridge, on ours and on the least remote driver, in turn", containers.run),
     ("share", "the plugin's own time for a container's start and end, from its metrics", share.run),
     ("growth", "what a network adds to a start beside many containers, Docker's bridge and ours", growth.run),
+    ("limits", "what the kernel alone takes for the steps of an endpoint, and our calls for the same", limits.run),
     ("local", "traffic on one host, over Docker's bridge and over ours, in turn", local.run),
     ("memory", "the daemon's memory, and what it computes when nothing happens", memory.run),
     ("allocator", "the allocator alone, operations per second of CPU time", allocator.run),
@@ -69,21 +76,22 @@ def main() -> None:
     if os.geteuid():
         sys.exit("bench: needs root, for a network namespace of its own")
     chosen = _chosen(sys.argv[1:])
-    results = _earlier() if len(chosen) < len(_BENCHMARKS) else {"machines": {}}
+    results = _earlier()
     for number, (name, what, run) in enumerate(chosen, start=1):
         print(f"# {number} of {len(chosen)}: {what}", flush=True)
         start = time.monotonic()
-        results["machines"][name] = _machine()
-        results[name] = run()
-        print(_table(results[name]))
+        measured_on, rows = machine(), run()
+        print(table(rows))
         print(f"# took {time.monotonic() - start:.0f} s\n", flush=True)
-    _OUT.mkdir(parents=True, exist_ok=True)
-    (_OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        results["machines"][name], results[name] = measured_on, rows
+        _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     for path in plots.draw(results, _OUT):
         print(f"# wrote {path.relative_to(_OUT.parent.parent)}")
     if any(name == "scale" for name, _, _ in chosen):
         page.update(_SCALE, results["scale"], results["machines"]["scale"])
         print(f"# wrote {_SCALE.relative_to(_OUT.parent.parent)}")
+    page.put(_README, summary.machines(results), summary.rows(results))
+    print("# wrote the table in README.md")
     print("# wrote docs/bench/results.json; docs/bench/README.md says how to read it")
 
 
@@ -95,28 +103,9 @@ def _chosen(names: Sequence[str]) -> Sequence[tuple[str, str, Callable[[], list[
 
 
 def _earlier() -> dict[str, Any]:
-    path = _OUT / "results.json"
-    earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
+    """What was measured before, each of its own commit; of each benchmark that is run again the new takes its place."""
+    earlier: dict[str, Any] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"machines": {}}
     return earlier
-
-
-def _machine() -> Row:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "src"], capture_output=True, text=True, check=False)
-    return {
-        "commit": commit.stdout.strip() + ("+" if dirty.stdout else ""),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "processors": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
-    }
-
-
-def _table(rows: list[Row]) -> str:
-    heads = list(rows[0])
-    lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ class Bed:
         return Api(self.host.docker_socket)
 
     def network(self, driver: str, name: str, subnet: str) -> None:
-        """One of ours has our IPAM too."""
-        ipam = {"Driver": driver if driver == OURS else "default", "Config": [{"Subnet": subnet}]}
+        """One of a plugin's has the plugin's IPAM too."""
+        ipam = {"Driver": "default" if driver == BRIDGE else driver, "Config": [{"Subnet": subnet}]}
         self.docker.ask("POST", "/networks/create", {"Name": name, "Driver": driver, "IPAM": ipam})
 
 

@@ -50,6 +50,7 @@ class House:
 
     def __init__(self, folder: Path, holder: subprocess.Popen[bytes]) -> None:
         self.socket = folder / "mdnp.sock"
+        self.admin = folder / "run/admin.sock"
         self._enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
         self._command = [*self._enter, _MDNP, "serve", "--socket", self.socket, "--state-dir", folder / "state"]
         self._environment = {**os.environ, "MDNP_RUNTIME_DIR": str(folder / "run"), "MDNP_LOG_LEVEL": "error"}
@@ -101,8 +102,9 @@ class House:
 
 
 @contextmanager
-def house() -> Iterator[House]:
-    with namespace_holder() as holder, tempfile.TemporaryDirectory(prefix="mdnp-bench-") as name:
+def house(at: Path | None = None) -> Iterator[House]:
+    """Its folder is made in another, or where temporary files are."""
+    with namespace_holder() as holder, tempfile.TemporaryDirectory(prefix="mdnp-bench-", dir=at) as name:
         yield House(Path(name), holder)
 
 

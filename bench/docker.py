@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ class Attached:
 
 
 def new_endpoint() -> str:
-    return f"{next(_NUMBERS):012x}{0:052x}"
+    """Another in its beginning already, of which link names have eleven digits."""
+    return f"{next(_NUMBERS):011x}{0:053x}"
 
 
 class Docker:
@@ -77,6 +78,10 @@ class Docker:
         one = await self.create_endpoint()
         await self.join(one)
         return one
+
+    async def publish(self, one: Attached, ports: Sequence[Mapping[str, Any]]) -> None:
+        """As the engine says ports: Proto, Port, HostPort, HostPortEnd."""
+        await self._call("ProgramExternalConnectivity", one, Options={"com.docker.network.portmap": list(ports)})
 
     async def detach(self, one: Attached) -> None:
         await self._call("Leave", one)
