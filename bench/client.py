@@ -54,6 +54,7 @@ class House:
         self._enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
         self._command = [*self._enter, _MDNP, "serve", "--socket", self.socket, "--state-dir", folder / "state"]
         self._environment = {**os.environ, "MDNP_RUNTIME_DIR": str(folder / "run"), "MDNP_LOG_LEVEL": "error"}
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed comes compiled
 
     def spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*map(str, self._command)], env=self._environment)

@@ -36,11 +36,20 @@ async def attach(client: Client, published: int, more: int = 0) -> None:
     data = {"AddressSpace": "bench", "Pool": "10.64.0.0/16", "Gateway": "10.64.0.1/16"}
     await client.call("NetworkDriver.CreateNetwork", {"NetworkID": NETWORK, "IPv4Data": [data]})
     for number in range(published + more):
-        interface = {"Address": str(endpoint(number).addresses[0])}
-        await client.call("NetworkDriver.CreateEndpoint", {**of(number), "Interface": interface})
-        await client.call("NetworkDriver.Join", {**of(number), "SandboxKey": f"/run/bench/{number}"})
+        await come(client, number)
         if number < published:
             await publish(client, number)
+
+
+async def come(client: Client, number: int) -> None:
+    interface = {"Address": str(endpoint(number).addresses[0])}
+    await client.call("NetworkDriver.CreateEndpoint", {**of(number), "Interface": interface})
+    await client.call("NetworkDriver.Join", {**of(number), "SandboxKey": f"/run/bench/{number}"})
+
+
+async def go(client: Client, number: int) -> None:
+    for verb in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint"):
+        await client.call(f"NetworkDriver.{verb}", of(number))
 
 
 async def publish(client: Client, number: int) -> None:

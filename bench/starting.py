@@ -1,8 +1,9 @@
 """
-How long a daemon takes from its start to its first answer, beside 10 and beside 1,000 published endpoints.
+How long a daemon takes from its process's start to its first answer over the socket: with an empty store, and beside 10
+and beside 1,000 published endpoints.
 
-All is in the store and in the kernel, as after an upgrade; ports are held anew, for no supervisor kept them. Both sizes
-are measured in turn, so that the machine's moods fall on both.
+All is in the store and in the kernel, as after an upgrade; ports are held anew, for no supervisor kept them. The sizes
+are measured in turn, so that the machine's moods fall on all.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 from bench.client import Client, House, house
 from bench.crowd import attach, of
 
-_SIZES = (10, 1000)
+_SIZES = (0, 10, 1000)
 _ROUNDS = 7
 _PATIENCE_S = 60.0
 
@@ -27,11 +28,12 @@ def run() -> list[dict[str, Any]]:
         houses = {size: stack.enter_context(house()) for size in _SIZES}
         for size, one in houses.items():
             with one.daemon() as path:
-                asyncio.run(_crowd(path, size))
+                if size:
+                    asyncio.run(_crowd(path, size))
         times: dict[int, list[float]] = {size: [] for size in _SIZES}
         for _ in range(_ROUNDS):
             for size, one in houses.items():
-                times[size].append(_start(one))
+                times[size].append(_start(one, size))
     rows: list[dict[str, Any]] = []
     for size, rounds in times.items():
         row: dict[str, Any] = {"endpoints": size, "start_ms": round(statistics.median(rounds) * 1000)}
@@ -47,12 +49,12 @@ async def _crowd(path: Path, size: int) -> None:
     client.close()
 
 
-def _start(one: House) -> float:
+def _start(one: House, size: int) -> float:
     began = time.perf_counter()
     process = one.spawn()
     try:
         _wait(one)
-        asyncio.run(_ask(one))
+        asyncio.run(_ask(one, size))
         return time.perf_counter() - began
     finally:
         process.terminate()
@@ -70,9 +72,13 @@ def _wait(one: House) -> None:
     raise TimeoutError("the daemon does not start")
 
 
-async def _ask(one: House) -> None:
+async def _ask(one: House, size: int) -> None:
+    """What takes the state, where there is any."""
     client = await Client.open(one.socket)
-    await client.call("NetworkDriver.EndpointOperInfo", of(0))
+    if size:
+        await client.call("NetworkDriver.EndpointOperInfo", of(0))
+    else:
+        await client.call("NetworkDriver.GetCapabilities", {})
     client.close()
 
 

@@ -1,9 +1,11 @@
-"""Metrics and log of the daemon as a process, over its sockets and a port of its own network namespace."""
+"""Metrics, log and modules of the daemon as a process, over its sockets and a port of its own network namespace."""
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,40 @@ from tests.ipam.house import request_address, request_pool
 pytestmark = pytest.mark.root
 
 PLACE = "127.0.0.1:9677"
+ENDPOINT = {"NetworkID": "1" * 64, "EndpointID": "2" * 64}
+IPV4 = {"AddressSpace": "test", "Pool": "10.1.0.0/24", "Gateway": "10.1.0.1/24"}
+PORT = {"Proto": 6, "Port": 80, "HostPort": 20000, "HostPortEnd": 20000}
 POOL = "mdnp-local/10.1.0.0/24"
+# Whose packages a host alone loads: click's, msgspec's, and aiohttp's with what it needs.
+LIBRARIES = {"aiohttp", "click", "msgspec"} | {
+    "aiohappyeyeballs",
+    "aiosignal",
+    "attr",
+    "frozenlist",
+    "idna",
+    "multidict",
+    "propcache",
+    "typing_extensions",
+    "yarl",
+}
+# What of ours, and of Python's, only others need: members of a cluster, hosts with names, commands.
+ELSEWHERE = (
+    "mdnp.member.",
+    "mdnp.declared.declarer",
+    "mdnp.cluster.etcd",
+    "mdnp.cluster.servers",
+    "mdnp.dns.messages",
+    "mdnp.dns.roads",
+    "mdnp.dns.server",
+    "mdnp.doctor",
+    "mdnp.install",
+    "mdnp.trace",
+    "concurrent.futures.process",
+    "importlib.metadata",
+    "multiprocessing",
+    "unittest",
+    "xml",
+)
 
 
 @pytest.fixture
@@ -100,3 +135,38 @@ def test_why_the_daemon_ends_is_in_its_log(tmp_path: Path) -> None:
 
     assert code == 1
     assert (lines(second)[-1]["level"], "in use by another mdnp" in lines(second)[-1]["message"]) == ("critical", True)
+
+
+def loaded(said: str) -> set[str]:
+    """The modules of which Python says that it imported them."""
+    return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
+
+
+def test_a_host_alone_loads_only_what_it_needs(tmp_path: Path) -> None:
+    """Its memory and the time that it takes to start are mostly modules."""
+    daemon = Daemon(tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    daemon.start()
+    try:
+        with daemon.door() as door:
+            for verb, body in (
+                ("CreateNetwork", {"NetworkID": "1" * 64, "IPv4Data": [IPV4]}),
+                ("CreateEndpoint", {**ENDPOINT, "Interface": {"Address": "10.1.0.2/24"}}),
+                ("Join", {**ENDPOINT, "SandboxKey": "/run/test/sandbox"}),
+                ("ProgramExternalConnectivity", {**ENDPOINT, "Options": {"com.docker.network.portmap": [PORT]}}),
+            ):
+                door.request("POST", f"/NetworkDriver.{verb}", json.dumps(body))
+                with door.getresponse() as response:
+                    assert response.status == 200, response.read()
+        daemon.shown("/status")
+        scraped(daemon)
+        daemon.stop()
+    finally:
+        daemon.end()
+    bare = subprocess.run([sys.executable, "-X", "importtime", "-c", ""], capture_output=True, text=True, check=True)
+
+    modules = loaded(daemon.log.read_text()) - loaded(bare.stderr)
+
+    packages = {one.partition(".")[0] for one in modules} - sys.stdlib_module_names - LIBRARIES - {"mdnp"}
+    assert "mdnp.kernel.ports" in modules
+    assert sorted(one for one in packages if find_spec(one)) == []  # else it was only tried
+    assert sorted(one for one in modules if one.startswith(ELSEWHERE)) == []

@@ -1,22 +1,31 @@
-"""This host's membership in a cluster, made from the settings; what the others tell is brought to the reconciler."""
+"""
+This host's membership in a cluster, made from the settings; what the others tell is brought to the reconciler.
+
+What only a member needs is loaded where one is made: a host alone pays nothing for it.
+"""
 
 import asyncio
 import logging
 import platform
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from mdnp.cluster import Cluster
 from mdnp.cluster.access import Access, connect
 from mdnp.config import Settings
 from mdnp.dataplane.steps import Owner
+from mdnp.engine import Docker
 from mdnp.member import News
-from mdnp.member.follower import Memory
-from mdnp.member.session import Local, Member
 from mdnp.model.network import IPAddress, Network
 from mdnp.model.options import Mode
 from mdnp.model.segment import segment_of
+from mdnp.store import Memory, Store
 from mdnp.whereabouts import address_towards, is_here, machine
+
+if TYPE_CHECKING:
+    from mdnp.declared.declarer import Declarer
+    from mdnp.member.session import Member
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +46,22 @@ def connected(settings: Settings) -> Cluster | None:
     return connect(settings.etcd, access)
 
 
-async def open_member(settings: Settings, cluster: Cluster, memory: Memory, changed: Callable[[News], None]) -> Member:
+async def open_member(
+    settings: Settings, cluster: Cluster, memory: Memory, changed: Callable[[News], None]
+) -> "Member":
     """It asks nobody until it runs. Errors: StoreUnavailable."""
+    from mdnp.member.session import Local, Member  # noqa: PLC0415  # see above
+
     locator = Locator(settings)
     await locator.look()
     local = Local(platform.node(), machine(), settings.vxlan_port, locator.vtep)
     return await Member.open(cluster, memory, local, changed, lease_s=settings.lease)
+
+
+def make_declarer(settings: Settings, member: "Member", docker: Docker, store: Store) -> "Declarer":
+    from mdnp.declared.declarer import Declarer  # noqa: PLC0415  # see above
+
+    return Declarer(member, docker, store, settings.socket.stem)
 
 
 class Locator:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mdnp
 from mdnp import config, logs, tls
@@ -25,9 +25,8 @@ from mdnp.admin.meter import Meter
 from mdnp.admin.routes import Admin
 from mdnp.admin.window import Window
 from mdnp.cluster import Cluster
-from mdnp.clustering import connected, open_member, owners
+from mdnp.clustering import connected, make_declarer, open_member, owners
 from mdnp.config import Settings
-from mdnp.declared.declarer import Declarer
 from mdnp.driver.keeper import NetworkKeeper
 from mdnp.driver.network import NetworkDriver
 from mdnp.driver.overlays import Overlays
@@ -44,8 +43,6 @@ from mdnp.listeners import listen_admin, listen_plugin, listen_window
 from mdnp.measured import MeasuredEngine, MeasuredKeeper, MeasuredKernel, MeasuredStore
 from mdnp.measures import Measures
 from mdnp.member import Alone, News
-from mdnp.member.follower import Memory
-from mdnp.member.session import Member
 from mdnp.model.errors import Damaged, InvalidParameter, KernelError, MdnpError
 from mdnp.model.supernet import Supernet, ula
 from mdnp.orphans.collector import Collector
@@ -53,7 +50,7 @@ from mdnp.reconcile.converge import Reconciler
 from mdnp.reconcile.diff import diff
 from mdnp.recovery import recover
 from mdnp.resolving import Resolving
-from mdnp.store import Store, sqlite
+from mdnp.store import Memory, Store, sqlite
 from mdnp.store.sqlite import SqliteStore
 from mdnp.systemd import Systemd
 from mdnp.wire.calls import Calls
@@ -62,6 +59,10 @@ from mdnp.wire.ipam import LOCAL_SPACE, IpamVerbs
 from mdnp.wire.network import INTERFACE as NETWORK_DRIVER
 from mdnp.wire.network import NetworkVerbs
 from mdnp.wire.routes import Routes
+
+if TYPE_CHECKING:
+    from mdnp.declared.declarer import Declarer
+    from mdnp.member.session import Member
 
 log = logging.getLogger(__name__)
 
@@ -226,8 +227,8 @@ async def _recover(settings: Settings, store: Store, kernel: Kernel, engine: Eng
 class _Rooms:
     """Those that decide, as they are built on one another. `member` is None on a host that is in no cluster."""
 
-    member: Member | None
-    declarer: Declarer | None
+    member: "Member | None"
+    declarer: "Declarer | None"
     reconciler: Reconciler
     ipam: IpamDriver
     driver: NetworkDriver
@@ -270,7 +271,7 @@ async def _build(
             declarer.wake()
 
     member = None if cluster is None else await open_member(settings, cluster, store, changed)
-    declarer = Declarer(member, docker, store, settings.socket.stem) if member else None
+    declarer = make_declarer(settings, member, docker, store) if member else None
     reconciler = Reconciler(store, kernel, measures=measures, outlook=member or Alone())
     await systemd.starting("bringing the kernel in sync")
     await _start_in_sync(store, reconciler)
@@ -396,7 +397,7 @@ async def _start_in_sync(store: Store, reconciler: Reconciler) -> None:
         log.warning("lost, cannot be rebuilt: %s; restart its container", lost.object)
 
 
-def _status(store: Store, reconciler: Reconciler, measures: Measures, member: Member | None) -> str:
+def _status(store: Store, reconciler: Reconciler, measures: Measures, member: "Member | None") -> str:
     promises = store.promises
     ports = sum(len(one.ports) for one in promises.endpoints.values())
     facts = [f"{len(promises.networks)} networks, {len(promises.endpoints)} endpoints, {ports} published ports"]

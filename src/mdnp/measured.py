@@ -13,12 +13,11 @@ from mdnp.dataplane.steps import Add, Delete, Step
 from mdnp.engine import Engine, EngineUnavailable, Listing
 from mdnp.kernel import Actual, Failure, Kernel, Notice, Surroundings, Traffic
 from mdnp.measures import Histogram, Measures
-from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import MdnpError
 from mdnp.model.pool import PoolID
 from mdnp.orphans import Keeper, Orphan
-from mdnp.store import Change, Known, Promises, Tenure
+from mdnp.store import Change, Known, Memory, Promises, Tenure
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mdnp.dataplane.steps import Step
 from mdnp.kernel import Actual, Failure, Kernel, Notice, Surroundings, Traffic
 from mdnp.kernel.linux import _batches, _Failures
-from mdnp.member.follower import Memory
 from mdnp.model.allocation import Record
 from mdnp.model.errors import KernelError, StoreUnavailable
 from mdnp.model.names import Called
 from mdnp.model.pool import PoolID
-from mdnp.store import Change, Drop, Fact, Known, Promises, Put, Tenure
+from mdnp.store import Change, Drop, Fact, Known, Memory, Promises, Put, Tenure
 from tests.faults.points import DONE, Faults, step_point
 
 INJECTED = "an injected fault"

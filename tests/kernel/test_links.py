@@ -43,6 +43,14 @@ def test_an_attribute_of_an_impossible_length_ends_the_list() -> None:
     assert (row.name, row.group) == ("one", 0)
 
 
+def test_reading_ends_where_all_that_is_wanted_was_found() -> None:
+    data = memoryview(b"".join(attribute(kind, bytes([value])) for kind, value in ((3, 1), (4, 2), (5, 3), (4, 4))))
+
+    assert netlink.attributes(data, {4, 5}) == {4: b"\2", 5: b"\3"}
+    assert netlink.attributes(data, {5, 6}) == {5: b"\3"}
+    assert netlink.attributes(data, set()) == {}
+
+
 @pytest.mark.parametrize(("kind", "hairpin"), [(b"bridge\0", True), (b"bond\0", False), (None, False)])
 def test_a_port_has_hairpin_only_below_a_bridge(kind: bytes | None, hairpin: bool) -> None:
     info = attribute(4, kind) if kind else b""

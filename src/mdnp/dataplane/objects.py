@@ -9,6 +9,7 @@ leads frames and packets to other hosts in `rows`.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 from mdnp.dataplane.links import Bridge, Key, Link, OwnEnd, PortFlags, Presence, Tunnel, Veth, Vxlan
@@ -222,7 +223,7 @@ class HostPort:
     socket: HostSocket
     proxy: Target | None = None
 
-    @property
+    @cached_property  # asked for at each comparison, and the text of an address of IPv6 is slow to make
     def key(self) -> Key:
         return ("port", self.socket.protocol, str(self.socket.address), str(self.socket.port))
 

@@ -3,7 +3,7 @@ The links of a network namespace: read by one dump, made, changed and deleted; o
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -26,6 +26,9 @@ _OF_A_LINK = frozenset(
         netlink.IFLA_GROUP,
     }
 )
+# Most ports are only asked for their mode, which stands in front.
+_OF_A_PORT = frozenset({facts.IFLA_BRPORT_MODE})
+_OF_A_TUNNEL_S_PORT = _OF_A_PORT | frozenset(facts.PORT_FLAGS.values())
 
 # Of a dump during which links came or went the kernel says so: what was read may lack links that are there. Where so
 # many start at once that each try meets a change, the last one must do.
@@ -96,7 +99,7 @@ def parse(body: memoryview) -> Row:
     found = netlink.attributes(body[netlink.LINK.size :], _OF_A_LINK)
     info = netlink.attributes(found.get(facts.IFLA_LINKINFO, memoryview(b"")))
     kind = netlink.text(info.get(facts.IFLA_INFO_KIND, b""))
-    port = _port(info)
+    port = _port(info, _OF_A_TUNNEL_S_PORT if kind == "vxlan" else _OF_A_PORT)
     return Row(
         index=index,
         name=netlink.text(found.get(netlink.IFLA_IFNAME, b"")),
@@ -113,11 +116,11 @@ def parse(body: memoryview) -> Row:
     )
 
 
-def _port(info: dict[int, memoryview]) -> dict[int, memoryview]:
+def _port(info: dict[int, memoryview], wanted: Set[int]) -> dict[int, memoryview]:
     """The attributes of a port mean other things below other kinds of masters."""
     if netlink.text(info.get(facts.IFLA_INFO_SLAVE_KIND, b"")) != "bridge":
         return {}
-    return netlink.attributes(info[facts.IFLA_INFO_SLAVE_DATA])
+    return netlink.attributes(info[facts.IFLA_INFO_SLAVE_DATA], wanted)
 
 
 def _flags(port: dict[int, memoryview]) -> PortFlags:

@@ -53,7 +53,7 @@ def is_interrupted(data: bytes) -> bool:
 
 
 def attributes(rest: memoryview, wanted: Set[int] | None = None) -> dict[int, memoryview]:
-    """By type; of all, or only of those that are wanted. One of an impossible length ends the list."""
+    """By type; of all, or only of those that are wanted, until all were found. An impossible length ends the list."""
     found = {}
     end, at = len(rest), 0
     while at + 4 <= end:
@@ -63,6 +63,8 @@ def attributes(rest: memoryview, wanted: Set[int] | None = None) -> dict[int, me
         kind &= _TYPE_MASK
         if wanted is None or kind in wanted:
             found[kind] = rest[at + 4 : at + length]
+            if wanted is not None and len(found) == len(wanted):
+                break
         at += (length + 3) & ~3
     return found
 

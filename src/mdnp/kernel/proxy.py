@@ -2,7 +2,8 @@
 The small proxy: it carries what arrives at a socket of the host to a container, where the kernel cannot translate.
 
 Everything here runs in the event loop, whose thread stands in the network namespace of the sockets. What goes wrong
-with one client ends that client and is logged; it never ends the proxy.
+with one client ends that client and is logged; it never ends the proxy. The loop is given descriptors: of a socket that
+is new to it it writes down a text, which asks the kernel for both addresses, and a start may bring thousands.
 """
 
 import asyncio
@@ -63,11 +64,11 @@ class Connections:
     def start(self) -> None:
         """Accept, or go on accepting, as long as there is room."""
         if not self._closing and len(self._tasks) < self._limit:
-            asyncio.get_running_loop().add_reader(self._listener, self._arrived)
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._arrived)
 
     async def close(self) -> None:
         self._closing = True
-        asyncio.get_running_loop().remove_reader(self._listener)
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
         self._listener.close()
         if self._pause is not None:
             self._pause.cancel()
@@ -85,14 +86,14 @@ class Connections:
             return
         except OSError as error:
             log.warning("accepting for %s: %s", self._target, error)
-            loop.remove_reader(self._listener)
+            loop.remove_reader(self._listener.fileno())
             self._pause = loop.call_later(_ACCEPT_AGAIN_S, self.start)
             return
         task = loop.create_task(self._carry(client))
         self._tasks.add(task)
         task.add_done_callback(partial(self._left, client))
         if len(self._tasks) >= self._limit:
-            loop.remove_reader(self._listener)
+            loop.remove_reader(self._listener.fileno())
 
     def _left(self, client: socket.socket, task: asyncio.Task[None]) -> None:
         client.close()  # here, since a task that is cancelled before it begins never runs
@@ -161,10 +162,10 @@ class Datagrams:
         return len(self._clients)
 
     def start(self) -> None:
-        asyncio.get_running_loop().add_reader(self._socket, self._asked)
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._asked)
 
     async def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
         for origin in list(self._clients):
             self._drop(origin)
         self._socket.close()
@@ -207,7 +208,7 @@ class Datagrams:
         except OSError:
             one.close()
             raise
-        asyncio.get_running_loop().add_reader(one, self._answered, origin)
+        asyncio.get_running_loop().add_reader(one.fileno(), self._answered, origin)
         return _Client(one, 0)
 
     def _sweep(self) -> None:
@@ -222,7 +223,7 @@ class Datagrams:
 
     def _drop(self, origin: Origin) -> None:
         one = self._clients.pop(origin).socket
-        asyncio.get_running_loop().remove_reader(one)
+        asyncio.get_running_loop().remove_reader(one.fileno())
         one.close()
 
 

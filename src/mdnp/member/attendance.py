@@ -9,7 +9,7 @@ from typing import Any
 
 from mdnp.cluster import ClusterUnavailable, LeaseGone, Put, Unchanged
 from mdnp.member import News, Presence
-from mdnp.member.follower import Follower, Memory, Refused, Removed
+from mdnp.member.follower import Follower, Refused, Removed
 from mdnp.member.records import (
     ALIVE,
     BLOCKS,
@@ -31,7 +31,7 @@ from mdnp.member.vigil import Vigil
 from mdnp.model.errors import MdnpError
 from mdnp.model.host import Host, HostID
 from mdnp.model.network import IPAddress
-from mdnp.store import Fact
+from mdnp.store import Fact, Memory
 
 log = logging.getLogger(__name__)
 

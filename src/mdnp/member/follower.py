@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import msgspec
 
@@ -18,7 +17,7 @@ from mdnp.member.view import View
 from mdnp.member.vigil import Vigil
 from mdnp.model.errors import MdnpError, StoreUnavailable
 from mdnp.model.host import HostID
-from mdnp.store import Change, Fact, Known, Mirror, Store
+from mdnp.store import Change, Fact, Known, Memory
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +35,6 @@ class Removed(MdnpError):
 
 class Refused(MdnpError):
     """We cannot be in the cluster as things are; the text says why, and what to do."""
-
-
-class Memory(Store, Mirror, Protocol):
-    """Both sides of the store."""
 
 
 class Follower:

@@ -10,7 +10,7 @@ from mdnp.cluster import Cluster
 from mdnp.member import Allocations, DeclaredNetwork, KnownHost, Liveness, News, Presence, Standing
 from mdnp.member.attendance import HOST_ID, VTEP, Attendance, Local
 from mdnp.member.counted import CountedCluster
-from mdnp.member.follower import Follower, Memory
+from mdnp.member.follower import Follower
 from mdnp.member.registry import Registrar
 from mdnp.member.seat import Council
 from mdnp.member.teller import Teller
@@ -18,6 +18,7 @@ from mdnp.member.vigil import Vigil
 from mdnp.model.host import Host, HostID
 from mdnp.model.network import IPAddress, IPNetwork
 from mdnp.model.segment import Block, RemoteEndpoint, RemoteID, Segment, SegmentID
+from mdnp.store import Memory
 
 __all__ = ["Local", "Member"]
 

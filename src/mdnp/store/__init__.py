@@ -137,3 +137,7 @@ class Mirror(Protocol):
         """All that other hosts told, as it was written down last. Read from disk: for the start."""
 
     async def forget_known(self) -> None: ...
+
+
+class Memory(Store, Mirror, Protocol):
+    """Both sides of the store."""

@@ -19,15 +19,15 @@ _ANSWERED_HERE = "nothing is lost: who is on this host, and the gateway, are not
 
 # Of our own rules those that drop, by family, chain and the rule as it was loaded.
 OURS: Mapping[tuple[str, str, str], str] = {
-    ("inet", "loopback", "iifname @bridges ip daddr 127.0.0.0/8 drop"): (
+    ("inet", "loopback", "ip daddr 127.0.0.0/8 iifname @bridges drop"): (
         "containers do not reach the host's loopback: let the service listen at an address of the host"
     ),
-    ("inet", "loopback", "iifname @bridges ip saddr 127.0.0.0/8 drop"): (
+    ("inet", "loopback", "ip saddr 127.0.0.0/8 iifname @bridges drop"): (
         "a container must not send from a loopback address: bind the program to its own address"
     ),
     (
         "inet",
-        "input",
+        "others",
         "drop",
     ): "the network's containers do not reach the host (internal): use a network with a gateway",
     ("inet", "forward", "iifname @closed drop"): _NO_WAY_OUT,
@@ -35,10 +35,10 @@ OURS: Mapping[tuple[str, str, str], str] = {
         "isolation: the target's network is closed to others (--internal, or its gateway mode): connect the container"
         " to it"
     ),
-    ("inet", "tunneled", "iifname @bridges drop"): (
+    ("inet", "tunneled", "iifname @bridges @th,96,24 @vnis drop"): (
         "VXLAN of an overlay comes from other hosts, never from a container of ours"
     ),
-    ("inet", "tunneled", "drop"): (
+    ("inet", "tunneled", "@th,96,24 @vnis drop"): (
         "VXLAN of an overlay is taken from hosts of its segment only: see `mdnp host ls` for whether the sender is one,"
         " and tells the address that it sends from (setting host_address)"
     ),
