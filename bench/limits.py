@@ -1,9 +1,9 @@
 """
 What the kernel alone takes for the steps of an endpoint, and what our calls take for the same.
 
-`kernel` is one message over a raw socket that is open already, packed before, until the kernel has answered; `mdnp` is
-the whole call of `LinuxKernel`, through its thread and back. Both in turn, in a network namespace of their own. What
-Docker does itself, moving a veth into another namespace, has no call of ours.
+`kernel` is messages over a raw socket that is open already, their bodies packed before, until the kernel has answered;
+`mdnp` is the whole call of `LinuxKernel`, through its thread and back. Both in turn, in a network namespace of their
+own. What Docker does itself, moving a veth into another namespace, has no call of ours.
 """
 
 import asyncio
