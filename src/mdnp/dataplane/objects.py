@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from mdnp.dataplane.links import Bridge, Key, Link, OwnEnd, PortFlags, Presence, Tunnel, Veth, Vxlan
+from mdnp.dataplane.links import Bridge, Key, Link, Peer, PortFlags, Presence, Tunnel, Veth, Vxlan
 from mdnp.dataplane.naming import FORWARD_CHAIN, RULE_COMMENT, TABLE
 from mdnp.dataplane.rows import Family, Fdb, Lookup, Neigh, PoolRoute
 from mdnp.model.network import IPInterface
@@ -32,7 +32,7 @@ __all__ = [
     "MadeLink",
     "Neigh",
     "Object",
-    "OwnEnd",
+    "Peer",
     "PoolRoute",
     "PortFlags",
     "Presence",
@@ -230,7 +230,7 @@ class HostPort:
         return f"port {self.socket}" + (f" proxy {self.proxy}" if self.proxy else "")
 
 
-MadeLink = Bridge | Veth | Vxlan | OwnEnd
+MadeLink = Bridge | Veth | Vxlan | Peer
 Rule = Accept | Jump
 Row = Fdb | Neigh
 Object = MadeLink | Addr | Rule | Sysctl | Table | Element | HostPort | Row | PoolRoute | Lookup

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pyroute2 import IPRoute, NetlinkError
 
-from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, OWN_END_PREFIX
+from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, OWN_END_PREFIX, is_annex
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
@@ -28,7 +28,7 @@ from mdnp.dataplane.objects import (
     Link,
     Lookup,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     Sysctl,
     Table,
@@ -173,8 +173,10 @@ class LinuxKernel:
         ours = [row for row in found if row.group == GROUP]
         below = {row.index: row.name for row in ours if row.kind == "vxlan"}
         bridges = {row.index: row.name for row in ours if row.kind == "bridge"}
+        annexes = {index for index, name in bridges.items() if is_annex(name)}
+        ports = {row.index: row.name for row in ours if row.master in annexes}
         has_own_ends = any(row.name.startswith(OWN_END_PREFIX) for row in ours)
-        return [*self._rows.observe(below, bridges), *routes.observe(names, has_own_ends=has_own_ends)]
+        return [*self._rows.observe(below, bridges, ports), *routes.observe(names, has_own_ends=has_own_ends)]
 
     def _surroundings(self) -> Surroundings:
         try:
@@ -252,7 +254,7 @@ class LinuxKernel:
 
     def _add(self, one: Object) -> None:
         match one:
-            case Bridge() | Veth() | Vxlan() | OwnEnd() | Addr():
+            case Bridge() | Veth() | Vxlan() | Peer() | Addr():
                 self._wires.add(one)
             case PoolRoute() | Lookup():
                 routes.add(one)

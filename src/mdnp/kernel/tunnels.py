@@ -1,11 +1,11 @@
-"""VXLAN links, and the host's own ends in segments: made and set by raw messages."""
+"""VXLAN links, and the peers of veths that stay with the host: made and set by raw messages."""
 
 import errno
 import socket
 import sys
 from contextlib import suppress
 
-from mdnp.dataplane.links import OwnEnd, PortFlags, Tunnel, Vxlan
+from mdnp.dataplane.links import Peer, PortFlags, Tunnel, Vxlan
 from mdnp.dataplane.naming import GROUP
 from mdnp.kernel import links, netlink, rtnetlink, tunnel_port_in_use, vni_in_use
 from mdnp.kernel.rtnetlink import Request
@@ -41,11 +41,12 @@ def add(wanted: Vxlan, bridge: int) -> None:
         raise
 
 
-def adopt(own: OwnEnd, index: int) -> None:
-    """Make the end of a veth ours. Errors: OSError."""
-    mac = netlink.attribute(_IFLA_ADDRESS, bytes.fromhex(own.mac.replace(":", "")))
-    facts = (mac, _number(_IFLA_MTU, own.mtu), _number(netlink.IFLA_GROUP, GROUP))
-    _set(index, *facts, _alias(own.alias), up=True)
+def adopt(peer: Peer, index: int, bridge: int | None) -> None:
+    """Make the end of a veth ours, and a port of a bridge if that is given. Errors: OSError."""
+    mac = netlink.attribute(_IFLA_ADDRESS, bytes.fromhex(peer.mac.replace(":", "")))
+    master = b"" if bridge is None else _number(_IFLA_MASTER, bridge)
+    facts = (mac, _number(_IFLA_MTU, peer.mtu), master, _number(netlink.IFLA_GROUP, GROUP))
+    _set(index, *facts, _alias(peer.alias), up=True)
 
 
 def set_flags(index: int, flags: PortFlags) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
-from mdnp.dataplane.naming import GROUP, OWN_END_PREFIX
-from mdnp.dataplane.objects import Addr, Bridge, Link, MadeLink, OwnEnd, Veth, Vxlan
+from mdnp.dataplane.naming import GROUP, PEER_PREFIXES
+from mdnp.dataplane.objects import Addr, Bridge, Link, MadeLink, Peer, Veth, Vxlan
 from mdnp.kernel import links, tunnels
 from mdnp.model.errors import InUse, KernelError
 from mdnp.model.mac import MAC
@@ -32,8 +32,8 @@ class Wires:
                 self._add_link(one)
             case Vxlan():
                 self._add_tunnel(one)
-            case OwnEnd():
-                tunnels.adopt(one, index_of(one.name))
+            case Peer():
+                tunnels.adopt(one, index_of(one.name), index_of(one.bridge) if one.bridge else None)
             case Addr():
                 self._add_addr(one)
 
@@ -128,7 +128,7 @@ class Wires:
 
 
 def as_seen(row: links.Row, names: Mapping[int, str]) -> Link:
-    has_mac = row.kind == "bridge" or row.name.startswith(OWN_END_PREFIX)
+    has_mac = row.kind == "bridge" or row.name.startswith(PEER_PREFIXES)
     return Link(
         name=row.name,
         kind=row.kind,

@@ -19,10 +19,10 @@ _ANSWERED_HERE = "nothing is lost: who is on this host, and the gateway, are not
 
 # Of our own rules those that drop, by family, chain and the rule as it was loaded.
 OURS: Mapping[tuple[str, str, str], str] = {
-    ("inet", "loopback", "iifname @bridges ip daddr 127.0.0.0/8 drop"): (
+    ("inet", "loopback", "ip daddr 127.0.0.0/8 drop"): (
         "containers do not reach the host's loopback: let the service listen at an address of the host"
     ),
-    ("inet", "loopback", "iifname @bridges ip saddr 127.0.0.0/8 drop"): (
+    ("inet", "loopback", "ip saddr 127.0.0.0/8 drop"): (
         "a container must not send from a loopback address: bind the program to its own address"
     ),
     (
@@ -58,6 +58,9 @@ OURS: Mapping[tuple[str, str, str], str] = {
     ),
     ("bridge", "from_noicc", "drop"): _CLOSED_WITHIN,
     ("bridge", "forward", "iifname @noicc drop"): _CLOSED_WITHIN,
+    ("bridge", "forward", "iifname . oifname @returns drop"): (
+        "it is for all, and came by a joint, below which all have it already"
+    ),
     (
         "bridge",
         "forward",
