@@ -271,7 +271,7 @@ class FakeKernel:
             case Add(one):
                 self._add(one)
             case Set(link):
-                if link.master != self.links[link.name].master:
+                if self.links[link.name].master not in (None, link.master):
                     self._free(link)
                 self.objects[link.key] = link
             case Doom(link) if self.objects.pop(link.key, None):
