@@ -166,7 +166,9 @@ class Crowd:
 
     def shown(self) -> list[str]:
         """The links, the rows that stay, and what the bridges filter, without counts."""
-        links = self.host.run("ip -o link show; bridge -d link show").splitlines()
+        # Without states, which follow a moment later.
+        stateless = "sed -E 's/ state [A-Za-z]+//; s/<[^>]*>//'"
+        links = self.host.run(f"(ip -o link show; bridge -d link show) | {stateless}").splitlines()
         rows = self.host.run("bridge fdb show").splitlines()
         return [*links, *(row for row in rows if "static" in row), self.host.run("nft -s list ruleset bridge")]
 
