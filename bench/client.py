@@ -76,9 +76,8 @@ class House:
             yield
 
     def cpu_s(self) -> float:
-        """What the daemon that serves has computed so far, in all its threads."""
-        spent = [task.read_text().split()[0] for task in Path(f"/proc/{self.pid}/task").glob("*/schedstat")]
-        return sum(map(int, spent)) / 1e9
+        """What the daemon that serves has computed so far."""
+        return computed_s(self.pid)
 
     def command(self, *arguments: str) -> None:
         """Run one of the operator's commands to its end; 1 says that it found trouble, and is no failure of it."""
@@ -99,6 +98,12 @@ class House:
         finally:
             process.terminate()
             process.wait(_START_S)
+
+
+def computed_s(pid: int) -> float:
+    """What a process has computed so far, in all its threads."""
+    spent = [task.read_text().split()[0] for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(map(int, spent)) / 1e9
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.client import Client
+from bench.client import Client, computed_s
 from bench.docker import Docker
 from rig.host import Host, Underlay
 from rig.plugin import Plugin
@@ -29,9 +29,8 @@ class Member:
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def cpu_s(self) -> float:
-        """What it has computed so far, in all its threads."""
-        spent = [one.read_text().split()[0] for one in Path(f"/proc/{self.plugin.pid}/task").glob("*/schedstat")]
-        return sum(map(int, spent)) / 1e9
+        """What it has computed so far."""
+        return computed_s(self.plugin.pid)
 
     def database_mib(self) -> float:
         return sum(one.stat().st_size for one in self.host.state.iterdir() if one.is_file()) / (1 << 20)

@@ -389,3 +389,22 @@ async def test_a_network_that_the_kernel_lost_is_made_again_by_docker_s_word(wor
 
     assert [one.owner for one in outcome.lost] == [WEB]
     assert planned.keys() - kept.keys() == {("link", WEB_LINK)}
+
+
+@pytest.mark.parametrize("docker", [True, False])
+async def test_endpoints_are_recovered_on_the_annexes_that_they_are_on(world: World, docker: bool) -> None:
+    small = build_world(world.store, world.kernel, room=1)
+    asked = Asked()
+    await asked.make(small)
+    more = [f"{number:011x}".ljust(64, "e") for number in (3, 4)]
+    for number, identity in enumerate(more, start=3):
+        await small.ok("CreateEndpoint", create_endpoint(identity, f"10.1.0.{number}/24"))
+    listing = asked.listing(small)
+    for endpoint in small.store.promises.endpoints.values():
+        listed = ListedEndpoint(endpoint.id, NET, "", endpoint.mac, endpoint.addresses)
+        listing = replace(listing, endpoints={**listing.endpoints, endpoint.id: listed})
+
+    found = promised(from_(listing if docker else None, await world.kernel.observe()))
+
+    assert {one.id: one.annex for one in found if isinstance(one, Endpoint)} == {WEB: 0, more[0]: 1, more[1]: 2}
+    assert [one.annexes for one in found if isinstance(one, Network)] == [2]

@@ -12,6 +12,7 @@ from typing import Any
 from mdnp.dataplane.objects import Addr, Bridge, HostPort, Key, Link, MadeLink, Object, Sysctl, Veth
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.dataplane.steps import Add, Delete, Step
+from mdnp.driver.annexes import ROOM
 from mdnp.driver.network import NetworkDriver
 from mdnp.kernel import Actual, Seen, Surroundings
 from mdnp.kernel.fake import FakeKernel
@@ -250,12 +251,16 @@ async def open_world(folder: Path, surroundings: Surroundings | None = None) -> 
 
 
 def build_world(
-    store: TestedStore, kernel: FakeKernel, check_interval_s: float = 3600, clock: Clock | None = None
+    store: TestedStore,
+    kernel: FakeKernel,
+    check_interval_s: float = 3600,
+    clock: Clock | None = None,
+    room: int = ROOM,
 ) -> World:
     """The daemon's house, as `daemon.py` builds it. Built twice on one store and kernel, it is a restart."""
     clock = clock or Clock()
     reconciler = Reconciler(store, kernel, check_interval_s)
-    driver = NetworkDriver(store, kernel, reconciler, clock)
+    driver = NetworkDriver(store, kernel, reconciler, clock, room=room)
     routes = Routes({INTERFACE: NetworkVerbs(driver).verbs()}, activated=reconciler.doubt)
     return World(clock, kernel, store, reconciler, driver, routes)
 

@@ -105,14 +105,22 @@ class _Kernel:
             routing_ipv6=self._routing(6, bridge.name),
             guard=any(self.has("guarded", one.name) for one in self.veths.values() if one.master == bridge.name),
         )
-        return Network(identity, subnets, self.has("sealed", bridge.name), options, bridge.mtu, now)
+        sealed, annexes = self.has("sealed", bridge.name), self.annexes(identity)
+        return Network(identity, subnets, sealed, options, bridge.mtu, now, annexes=annexes)
+
+    def annexes(self, network: NetworkID) -> int:
+        """How many a network has."""
+        return max((naming.annex_of(network, name) for name in self.links), default=0)
+
+    def _is_on(self, network: Network, bridge: str | None) -> bool:
+        return bridge is not None and (naming.bridge(network) == bridge or naming.annex_of(network.id, bridge) > 0)
 
     def _routing(self, version: int, bridge: str) -> Routing:
         return Routing.ROUTED if self.has(f"routed{version}", bridge) else Routing.NAT
 
     def endpoint(self, host_end: Link, networks: Iterable[Network], now: float) -> Endpoint | None:
         """By the kernel alone. Nothing shows the MAC without a guard; that of a joined endpoint is not needed."""
-        network = next((one for one in networks if naming.bridge(one) == host_end.master), None)
+        network = next((one for one in networks if self._is_on(one, host_end.master)), None)
         if network is None:
             return None
         identity = EndpointID(host_end.alias.removeprefix(naming.endpoint_alias(EndpointID(""))))
@@ -127,7 +135,9 @@ class _Kernel:
         host_end = naming.host_end(endpoint.id)
         allowed = [*self.facts("allowed4", host_end), *self.facts("allowed6", host_end)]
         ports = tuple(self._ports({one.ip for one in endpoint.addresses}))
-        return replace(endpoint, allowed=tuple(map(ip_network, allowed)), ports=ports)
+        master = self.links[host_end].master if host_end in self.links else None
+        annex = naming.annex_of(endpoint.network_id, master or "")
+        return replace(endpoint, allowed=tuple(map(ip_network, allowed)), ports=ports, annex=annex)
 
     def _ports(self, addresses: set[IPAddress]) -> Iterator[Publication]:
         """What leads to the addresses. A port of every address of the host stands once for each family."""
@@ -181,7 +191,9 @@ def _network(listed: ListedNetwork, kernel: _Kernel, now: float) -> Network:
     gateways = needs_gateway(options, listed.internal)
     addresses = kernel.addresses.get(bridge.name, []) if bridge else []
     subnets = tuple(Subnet(one.subnet, _gateway(one, addresses) if gateways else None) for one in _subnets(listed))
-    return Network(NetworkID(listed.id), subnets, listed.internal, options, mtu, now, listed=True)
+    identity = NetworkID(listed.id)
+    annexes = kernel.annexes(identity)
+    return Network(identity, subnets, listed.internal, options, mtu, now, listed=True, annexes=annexes)
 
 
 def _subnets(network: ListedNetwork) -> list[ListedPool]:

@@ -52,6 +52,7 @@ NETWORK = {
     "icc": True,
     "guard": True,
     "dns": False,
+    "annexes": 0,
     "endpoints": 2,
 }
 WEB_VIEW = {

@@ -73,6 +73,7 @@ def test_the_whole_host_is_one_value() -> None:
         "name": "mynet",
         "kind": "bridge",
         "bridge": BRIDGE,
+        "annexes": 0,
         "mtu": 1500,
         "internal": False,
         "gateway": "self",

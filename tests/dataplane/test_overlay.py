@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mdnp.dataplane import bridge, overlay, rules
 from mdnp.dataplane.naming import GROUP, LOOKUP_PRIORITY, ROUTE_PROTOCOL, ROUTE_TABLE
-from mdnp.dataplane.objects import Bridge, Element, Key, Link, Object, OwnEnd, PortFlags, Tunnel, Veth, Vxlan
+from mdnp.dataplane.objects import Bridge, Element, Key, Link, Object, Peer, PortFlags, Tunnel, Veth, Vxlan
 from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.steps import NOBODY, Add, Delete, Set
 from mdnp.model.network import Network
@@ -256,7 +256,7 @@ def test_two_objects_of_one_overlay_never_share_a_place(network: Network) -> Non
     for one in plan:
         different.setdefault(one.key, set()).add(one)
     assert {key: found for key, found in different.items() if len(found) > 1} == {}
-    names = [one.link().name for one in plan if isinstance(one, Bridge | Veth | Vxlan | OwnEnd)]
+    names = [one.link().name for one in plan if isinstance(one, Bridge | Veth | Vxlan | Peer)]
     assert max(map(len, names)) <= 15
 
 

@@ -169,12 +169,17 @@ def test_names_are_in_kebab_case_and_in_the_operators_page() -> None:
         (
             {"links": [*LINKS, *({"ifname": f"v{number}", "mtu": 1500, "master": BRIDGE} for number in range(1000))]},
             "bridge-ports",
-            f"warning: {BRIDGE} has 1001 ports of 1023",
+            f"warning: {BRIDGE} has 1001 ports of 1023, 1000 of them not mdnp's",
         ),
         (
             {"links": [*LINKS, *({"ifname": f"v{number}", "mtu": 1500, "master": BRIDGE} for number in range(1022))]},
             "bridge-ports",
-            f"trouble: {BRIDGE} has 1023 ports of 1023",
+            f"trouble: {BRIDGE} has 1023 ports of 1023, 1022 of them not mdnp's",
+        ),
+        (
+            {"sysctls": sysctls(netdev_max_backlog="1")},
+            "backlog",
+            f"warning: {BRIDGE} has 1 endpoints, and a processor queues 1 packets (netdev_max_backlog)",
         ),
         (
             {"neighbours": [{"dst": f"fd01::{number}", "state": ["STALE"]} for number in range(1000)]},

@@ -99,6 +99,7 @@ SYSCTLS: Mapping[str, str] = {
     "net/ipv4/neigh/default/gc_thresh3": "1024",
     "net/ipv6/neigh/default/gc_thresh3": "1024",
     "net/ipv4/ip_local_port_range": "32768\t60999",
+    "net/core/netdev_max_backlog": "1000",
 }
 FILES: Mapping[str, File] = {
     "plugin socket": File("socket", 0o600, 0),

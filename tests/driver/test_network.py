@@ -438,7 +438,7 @@ async def test_a_bridge_cannot_be_named_like_a_link_of_ours(world: World, name: 
     """Its name would be taken when the endpoint or network comes whose link is named so."""
     status, words = await world.refused("CreateNetwork", create_network(options={BRIDGE_NAME: name}))
 
-    prefixes = "mdb-, mdv-, mdp-, mdx-, mdh-, mdi-"
+    prefixes = "mdb-, mdv-, mdp-, mdx-, mdi-, mdu-, mdh-, mdw-"
     assert (status, words) == (
         400,
         f"option {BRIDGE_NAME}={name}: names with {prefixes} are for links that mdnp names itself",

@@ -36,6 +36,7 @@ EXAMPLES = {
     ("bridge", "addresses6"): Element("bridge", "addresses6", (LINK, "fd00::2")),
     ("bridge", "targets6"): Element("bridge", "targets6", (LINK, NUMBER)),
     ("bridge", "hosts"): Element("bridge", "hosts", (MAC,)),
+    ("bridge", "returns"): Element("bridge", "returns", (LINK, LINK)),
     ("bridge", "here4"): Element("bridge", "here4", (LINK, "10.1.0.2")),
     ("bridge", "here6"): Element("bridge", "here6", (LINK, NUMBER)),
 }
@@ -64,7 +65,7 @@ def seen(tables: Tables) -> set[Element]:
 def like(one: Element) -> Element | None:
     """An example of a set of the same kind of keys."""
     names = {"guarded": "bridges", "free": "bridges", "noicc": "bridges", "gateways": "macs", "anycast": "macs"}
-    names |= dict.fromkeys(("closed", "sealed", "uplinks", "nat4", "nat6", "routed4", "routed6"), "bridges")
+    names |= dict.fromkeys(("annexes", "closed", "sealed", "uplinks", "nat4", "nat6", "routed4", "routed6"), "bridges")
     found = EXAMPLES.get((one.family, one.set)) or next(
         (example for (_, name), example in EXAMPLES.items() if name == names.get(one.set)), None
     )

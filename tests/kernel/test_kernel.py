@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from mdnp.dataplane import overlay
+from mdnp.dataplane import annexes, overlay
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
@@ -531,6 +531,7 @@ def everything() -> list[Element]:
     for options, identity, one in kinds:
         network = a_network(identity, *DUAL, options=options)
         plan += [*plan_host([network], ["br0"], []), *plan_network(network), *plan_endpoint(network, one)]
+    plan += annexes.plan_network(replace(a_network(), annexes=1))
     shared = an_overlay(options=NetworkOptions(mode=Mode.OVERLAY, icc=False))
     members = ip_address("192.0.2.2"), ip_address("2001:db8::2")
     plan += overlay.plan_network(shared, Underlay(ip_address("192.0.2.1"), 4789, members))

@@ -14,7 +14,7 @@ from mdnp.dataplane.objects import (
     Lookup,
     Neigh,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     PortFlags,
     Tunnel,
@@ -36,7 +36,7 @@ MDB = Bridge("mdb-one", MACS[0], 1450, "mdnp network one")
 MDX = Vxlan("mdx-one", Tunnel(7143425, ip_address("192.0.2.1"), 4789), 1450, "mdb-one", "mdnp tunnel", PortFlags())
 MDX6 = replace(MDX, tunnel=Tunnel(7143426, ip_address("2001:db8::1"), 4444))
 MDI = Veth("mdi-one", "mdh-one", MACS[1], 1450, "mdb-one", "mdnp host")
-MDH = OwnEnd("mdh-one", MACS[1], 1450, "mdnp host")
+MDH = Peer("mdh-one", MACS[1], 1450, "mdnp host")
 OWN = Addr("mdh-one", ip_interface("10.50.0.20/32")), Addr("mdh-one", ip_interface("fd50::14/128"))
 ROUTES = (
     PoolRoute(ip_network("10.50.0.0/16"), "mdh-one", OWN[0].address.ip),

@@ -199,7 +199,13 @@ class Fabric:
         return network
 
     async def start(
-        self, host: Host, last: int, *ports: Publication, home: int = 0, allowed: Sequence[str] = ()
+        self,
+        host: Host,
+        last: int,
+        *ports: Publication,
+        home: int = 0,
+        allowed: Sequence[str] = (),
+        annex: int = 0,
     ) -> Container:
         """A container with the address `last` of its host, or of the host `home`, from which it comes."""
         network, home = host.network, home or host.number
@@ -213,6 +219,7 @@ class Fabric:
             addresses=addresses,
             ports=ports,
             allowed=tuple(map(ip_network, allowed)),
+            annex=annex,
         )
         await host.store.commit(Put(endpoint))
         await host.converge(endpoint.id)

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -13,6 +14,7 @@ from mdnp.dataplane import naming
 from mdnp.model.network import IPAddress
 from mdnp.model.options import Mode, NetworkOptions
 from mdnp.model.port import Protocol, Publication
+from mdnp.store import Put
 from tests.overlay.fabric import (
     PATIENCE_S,
     Container,
@@ -68,6 +70,28 @@ async def test_containers_of_all_hosts_reach_each_other(pair: Fabric) -> None:
     carried = wire.frames()
     assert {one.vni for one in carried} == {pair.hosts[0].network.vni}
     assert [one for one in carried if one.asks or (one.is_for_all and not one.joins)] == []
+    for host in pair.hosts:
+        await host.in_sync()
+
+
+async def test_an_annex_is_of_the_segment(pair: Fabric) -> None:
+    for host in pair.hosts:
+        host.networks[0] = replace(host.network, annexes=1)
+        await host.store.commit(Put(host.network))
+        await host.converge(host.network.id)
+        await pair.start(host, 11, annex=1)
+    await pair.tell()
+    wire = pair.listen_at(1)
+
+    for sender, receiver in itertools.permutations(containers(pair), 2):
+        for version in VERSIONS:
+            came_from = await reaches(sender.namespace, receiver.namespace, receiver.address(version))
+            assert came_from == str(sender.address(version)), f"{sender.endpoint.id:.4} {receiver.endpoint.id:.4}"
+    for host, container in itertools.product(pair.hosts, containers(pair)):
+        own = host.own(4)
+        assert await reaches(host.namespace, container.namespace, container.address(4)) == str(own)
+        assert await reaches(container.namespace, host.namespace, own) == str(container.address(4))
+    assert [one for one in wire.frames() if one.asks] == []
     for host in pair.hosts:
         await host.in_sync()
 

@@ -549,7 +549,7 @@ def test_what_an_overlay_needs_is_made_in_an_order_that_works() -> None:
         "Bridge",
         "Vxlan",
         "Veth",
-        "OwnEnd",
+        "Peer",
         "Sysctl",
         "Addr",
         "Lookup",

@@ -179,12 +179,27 @@ async def test_what_docker_calls_things_is_kept_with_or_without_what_is_called(t
     await store.close()
 
 
+async def test_annexes_are_kept(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    await store.commit(Put(replace(NETWORK, annexes=2)), Put(replace(ENDPOINT, annex=1)))
+    await store.close()
+
+    store = await SqliteStore.open(tmp_path)
+
+    assert [one.annexes for one in store.promises.networks.values()] == [2]
+    assert [one.annex for one in store.promises.endpoints.values()] == [1]
+    await store.close()
+
+
 async def test_a_state_without_names_is_taken_on(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path)
     await store.commit(Put(NETWORK), Put(ENDPOINT))
     await store.close()
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        connection.executescript("DROP TABLE called; PRAGMA user_version=1;")
+        connection.executescript(
+            "DROP TABLE called; ALTER TABLE network DROP COLUMN annexes; ALTER TABLE endpoint DROP COLUMN annex;"
+            " PRAGMA user_version=1;"
+        )
 
     store = await SqliteStore.open(tmp_path)
     await store.commit(Put(Called(WEB, Names("web"))))

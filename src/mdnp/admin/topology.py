@@ -78,6 +78,7 @@ def _network(one: Network, endpoints: list[View], names: Names, subnets: Mapping
         "name": names.networks.get(one.id, ""),
         "kind": one.options.mode.value,
         "bridge": naming.bridge(one),
+        "annexes": one.annexes,
         "mtu": one.mtu,
         "internal": one.internal,
         "gateway": one.options.gateway.value,

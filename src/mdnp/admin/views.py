@@ -126,6 +126,7 @@ def network(one: Network, promises: Promises, names: Names) -> View:
         "icc": one.options.icc,
         "guard": one.options.guard,
         "dns": one.options.has_names,
+        "annexes": one.annexes,
         "endpoints": sum(endpoint.network_id == one.id for endpoint in promises.endpoints.values()),
         **({"segment": segment_of(one), "vni": one.vni} if one.options.mode is Mode.OVERLAY else {}),
     }
@@ -194,7 +195,7 @@ def endpoint_detail(
     lost = any(owned.owner == Owner(one.id) for owned in difference.lost)
     return {
         **endpoint(one, names),
-        "bridge": naming.bridge(network_of_it),
+        "bridge": naming.bridge(network_of_it, one.annex),
         "allowed": [str(network) for network in one.allowed],
         "ports": [_port_text(port) for port in _ports(network_of_it, one)],
         **_traffic([flows[host_end]] if host_end in flows else []),
@@ -259,11 +260,14 @@ def _port_text(port: View) -> str:
 
 
 def find_network(promises: Promises, names: Names, name: str) -> Network:
-    """By its id or the beginning of it, by Docker's name for it, or by its bridge."""
+    """By its id or the beginning of it, by Docker's name for it, or by a bridge of it."""
     found = [
         one
         for one in promises.networks.values()
-        if _begins(one.id, name) or naming.bridge(one) == name or name == names.networks.get(one.id)
+        if _begins(one.id, name)
+        or naming.bridge(one) == name
+        or naming.annex_of(one.id, name)
+        or name == names.networks.get(one.id)
     ]
     return _only(found, "network", name)
 

@@ -16,16 +16,17 @@ def plan_network(network: Network) -> tuple[Object, ...]:
 
 
 def plan_endpoint(network: Network, endpoint: Endpoint) -> tuple[Object, ...]:
+    """What leaves an annex for one of its own ports turns round on the network's own bridge, and needs no hairpin."""
     return (
         Veth(
             host_end=naming.host_end(endpoint.id),
             sandbox_end=naming.sandbox_end(endpoint.id),
             mac=endpoint.mac,
             mtu=network.mtu,
-            bridge=naming.bridge(network),
+            bridge=naming.bridge(network, endpoint.annex),
             alias=naming.endpoint_alias(endpoint.id),
             presence=_PRESENCE[endpoint.phase],
-            hairpin=bool(endpoint.ports),
+            hairpin=bool(endpoint.ports) and not endpoint.annex,
         ),
     )
 

@@ -20,7 +20,7 @@ class Presence(Enum):
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge with the network's gateway address on it, or none."""
+    """A bridge with the network's gateway address on it, or none. A network's annexes are bridges too."""
 
     name: str
     mac: MAC
@@ -41,7 +41,7 @@ class Bridge:
 @dataclass(frozen=True)
 class Veth:
     """
-    A pair of links: one end on a bridge of the host, the other for the sandbox. `mac` is the sandbox end's.
+    A pair of links: one end on a bridge of the host, the other for the sandbox, or a `Peer`. `mac` is the other end's.
 
     `hairpin` lets a frame leave by the bridge port through which it came. With br_netfilter on, a bridge translates
     frames itself, and a container reaches its own published port only so.
@@ -145,26 +145,28 @@ class Vxlan:
 
 
 @dataclass(frozen=True)
-class OwnEnd:
+class Peer:
     """
-    The end of a veth by which the host itself stands in a segment. It comes with its peer, a `Veth` whose
-    `sandbox_end` it is and which goes to no sandbox; to add it is to make it ours.
+    The other end of a veth that goes to no sandbox. It comes with a `Veth` whose `sandbox_end` it is; to add it is to
+    make it ours. By one without a `bridge` the host itself stands in a segment; with one, two bridges are joined.
     """
 
     name: str
     mac: MAC
     mtu: int
     alias: str
+    bridge: str | None = None
 
     @property
     def key(self) -> Key:
         return ("link", self.name)
 
     def link(self) -> "Link":
-        return Link(self.name, "veth", self.mtu, mac=self.mac, alias=self.alias)
+        return Link(self.name, "veth", self.mtu, master=self.bridge, mac=self.mac, alias=self.alias)
 
     def __str__(self) -> str:
-        return f"link {self.name} address {self.mac} mtu {self.mtu} group {GROUP} alias '{self.alias}' up"
+        master = f" master {self.bridge}" if self.bridge else ""
+        return f"link {self.name} address {self.mac} mtu {self.mtu}{master} group {GROUP} alias '{self.alias}' up"
 
 
 @dataclass(frozen=True)

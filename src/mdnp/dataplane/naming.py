@@ -2,14 +2,17 @@
 The names and marks of what is ours in the kernel, each with the reason for its value.
 
 A link name has at most 15 bytes (IFNAMSIZ less the final zero): four of prefix and eleven of Docker's id, which is
-44 bits of a random number. A prefix says the kind, so that `ip link` reads like a list of what there is.
+44 bits of a random number. A prefix says the kind, so that `ip link` reads like a list of what there is. A network's
+annexes are counted, and their number takes three of the eleven.
 """
 
 from mdnp.model.identity import EndpointID, NetworkID
 from mdnp.model.network import Network
 
 ID_LENGTH = 11
+_ID_OF_AN_ANNEX_LENGTH = 8
 
+# Of annexes too, so that who knows bridges by it, as the rules in Docker's chain, knows them; no id has a dash.
 BRIDGE_PREFIX = "mdb-"
 HOST_END_PREFIX = "mdv-"
 # The end that Docker takes into the sandbox and renames there. In the host's namespace it is only seen before Join
@@ -21,7 +24,14 @@ TUNNEL_PREFIX = "mdx-"
 # Rules know them by the prefix too.
 OWN_END_PREFIX = "mdh-"
 INNER_END_PREFIX = "mdi-"
-PREFIXES = (BRIDGE_PREFIX, HOST_END_PREFIX, SANDBOX_END_PREFIX, TUNNEL_PREFIX, OWN_END_PREFIX, INNER_END_PREFIX)
+# The joint of an annex, a veth: u is its upper end, in the network's own bridge; w, what hangs below a u, its lower
+# end, in the annex. Rules know the lower ones by the prefix.
+UPPER_END_PREFIX = "mdu-"
+LOWER_END_PREFIX = "mdw-"
+# Veths of which both ends stay with the host: what makes the pair, and its peer.
+PAIR_PREFIXES = (INNER_END_PREFIX, UPPER_END_PREFIX)
+PEER_PREFIXES = (OWN_END_PREFIX, LOWER_END_PREFIX)
+PREFIXES = (BRIDGE_PREFIX, HOST_END_PREFIX, SANDBOX_END_PREFIX, TUNNEL_PREFIX, *PAIR_PREFIXES, *PEER_PREFIXES)
 
 # The group (IFLA_GROUP) marks every link of ours, also bridges whose name the user chose. It is what makes a link
 # ours beyond doubt, so it must be a number that nobody else picks: "mdnp" in ASCII.
@@ -53,8 +63,39 @@ FORWARD_CHAIN = "DOCKER-USER"
 RULE_COMMENT = "mdnp"
 
 
-def bridge(network: Network) -> str:
+def bridge(network: Network, annex: int = 0) -> str:
+    """The network's own, or one of its annexes, which are counted from 1."""
+    if annex:
+        return f"{BRIDGE_PREFIX}{_of_annex(network, annex)}"
     return network.options.bridge_name or f"{BRIDGE_PREFIX}{network.id[:ID_LENGTH]}"
+
+
+def is_annex(bridge: str) -> bool:
+    return bridge.startswith(BRIDGE_PREFIX) and "-" in bridge[len(BRIDGE_PREFIX) :]
+
+
+def annex_of(network: NetworkID, bridge: str) -> int:
+    """Which annex of a network a bridge is; 0 of one that is none."""
+    start = f"{BRIDGE_PREFIX}{network[:_ID_OF_AN_ANNEX_LENGTH]}-"
+    number = bridge.removeprefix(start)
+    return int(number) if bridge.startswith(start) and number.isdecimal() else 0
+
+
+def upper_end(network: Network, annex: int) -> str:
+    return upper_end_of(bridge(network, annex))
+
+
+def upper_end_of(annex: str) -> str:
+    """By the annex's name."""
+    return f"{UPPER_END_PREFIX}{annex.removeprefix(BRIDGE_PREFIX)}"
+
+
+def lower_end(network: Network, annex: int) -> str:
+    return f"{LOWER_END_PREFIX}{_of_annex(network, annex)}"
+
+
+def _of_annex(network: Network, annex: int) -> str:
+    return f"{network.id[:_ID_OF_AN_ANNEX_LENGTH]}-{annex}"
 
 
 def host_end(endpoint: EndpointID) -> str:
@@ -79,6 +120,14 @@ def inner_end(network: Network) -> str:
 
 def network_alias(network: NetworkID) -> str:
     return f"mdnp network {network}"
+
+
+def annex_alias(network: NetworkID, annex: int) -> str:
+    return f"mdnp annex {annex} of network {network}"
+
+
+def joint_alias(network: NetworkID, annex: int) -> str:
+    return f"mdnp joint of annex {annex} of network {network}"
 
 
 def tunnel_alias(network: NetworkID) -> str:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
-from mdnp.dataplane.links import Bridge, Key, Link, OwnEnd, PortFlags, Presence, Tunnel, Veth, Vxlan
+from mdnp.dataplane.links import Bridge, Key, Link, Peer, PortFlags, Presence, Tunnel, Veth, Vxlan
 from mdnp.dataplane.naming import FORWARD_CHAIN, RULE_COMMENT, TABLE
 from mdnp.dataplane.rows import Family, Fdb, Lookup, Neigh, PoolRoute
 from mdnp.model.network import IPInterface
@@ -33,7 +33,7 @@ __all__ = [
     "MadeLink",
     "Neigh",
     "Object",
-    "OwnEnd",
+    "Peer",
     "PoolRoute",
     "PortFlags",
     "Presence",
@@ -231,7 +231,7 @@ class HostPort:
         return f"port {self.socket}" + (f" proxy {self.proxy}" if self.proxy else "")
 
 
-MadeLink = Bridge | Veth | Vxlan | OwnEnd
+MadeLink = Bridge | Veth | Vxlan | Peer
 Rule = Accept | Jump
 Row = Fdb | Neigh
 Object = MadeLink | Addr | Rule | Sysctl | Table | Element | HostPort | Row | PoolRoute | Lookup

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mdnp.dataplane import bridge, naming
-from mdnp.dataplane.links import OwnEnd, PortFlags, Tunnel, Veth, Vxlan
+from mdnp.dataplane.links import Peer, PortFlags, Tunnel, Veth, Vxlan
 from mdnp.dataplane.objects import Addr, Element, Object, Row, Sysctl
 from mdnp.dataplane.rows import EVERYBODY, Family, Fdb, Lookup, Neigh, PoolRoute
 from mdnp.model.endpoint import Endpoint
@@ -102,7 +102,7 @@ def _own(network: Network) -> Iterator[Object]:
     if not network.options.icc:
         yield from _without_icc(network, mac, (one.ip for one in network.host_addresses))
     yield Veth(inner, own, mac, network.mtu, below, alias)
-    yield OwnEnd(own, mac, network.mtu, alias)
+    yield Peer(own, mac, network.mtu, alias)
     yield from _own_settings(own, inner, below)
     for address in network.host_addresses:
         yield _here(network, address.ip)

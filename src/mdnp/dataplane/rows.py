@@ -23,16 +23,18 @@ EVERYBODY = MAC("00:00:00:00:00:00")
 @dataclass(frozen=True)
 class Fdb:
     """
-    Where frames for a MAC go from a tunnel: with `vtep` to which host (`self`, the row of the VXLAN link), without it
+    Where frames for a MAC go. From a tunnel: with `vtep` to which host (`self`, the row of the VXLAN link), without it
     that they go by this link at all (`master`, the row of its bridge). The MAC `EVERYBODY` has a row for each host.
 
-    `lasting` is False of a row that was seen and would age.
+    `sticky` is the row of an endpoint on an annex: a frame of its own that comes back by the joint does not make the
+    bridge take it to be there. `lasting` is False of a row that was seen and would age.
     """
 
     link: str
     mac: MAC
     vtep: IPAddress | None = None
     lasting: bool = True
+    sticky: bool = False
 
     @cached_property
     def key(self) -> Key:
@@ -42,7 +44,7 @@ class Fdb:
 
     def __str__(self) -> str:
         if self.vtep is None:
-            return f"fdb {self.mac} dev {self.link} master static"
+            return f"fdb {self.mac} dev {self.link} master static{' sticky' if self.sticky else ''}"
         return f"fdb {self.mac} dev {self.link} dst {self.vtep} self permanent"
 
 

@@ -46,6 +46,9 @@ FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 #   would come back by the bridge, where br_netfilter sees a second connection and gives it a port of its own.
 # - hosts4, hosts6: between a bridge and itself, the own addresses of hosts in a segment without ICC; with br_netfilter
 #   their frames come this way.
+# - annexes: bridges that only hand frames on to their network's own, where connections are tracked and translated (in
+#   the veth between them a packet loses what the first bridge knew of it). They are among the bridges, sealed and
+#   closed, as the host has no place in them.
 # - tunnels are UDP ports, vnis the VNIs of ours; vteps4 and vteps6 who may send to which. @th,96,24 is a VXLAN header's
 #   VNI (RFC 7348, 5). Others' VNIs on the same port are not looked at.
 _INET = """
@@ -53,6 +56,7 @@ _INET = """
     set own { type ifname . ifname; }
     set closed { type ifname; }
     set sealed { type ifname; }
+    set annexes { type ifname; }
     set uplinks { type ifname; }
     set nat4 { type ifname; }
     set nat6 { type ifname; }
@@ -77,6 +81,7 @@ _INET = """
         type filter hook prerouting priority raw; policy accept;
         ip daddr 127.0.0.0/8 iifname @bridges drop
         ip saddr 127.0.0.0/8 iifname @bridges drop
+        iifname @annexes notrack
     }
     chain input {
         type filter hook input priority filter; policy accept;
@@ -157,6 +162,9 @@ _INET = """
 # - A frame that a port with hairpin on would send back to where it came from, to all: not wanted.
 # - targets6 have addresses as numbers, as this nft reads them from a place in the packet (it has no word for the target
 #   of a neighbour advertisement, which is at bit 64 of ICMPv6; RFC 4861, 4.4).
+# - returns: a joint's upper end (mdu-*) and itself. It has hairpin on, and what is for all came from all below it.
+# - mdw-*: the lower ends of joints, by which what is for all gets to the gateway, also without ICC; in the network's
+#   own bridge the upper end is among noicc then, with what all below it may.
 # - hosts: the MACs of hosts' own addresses in segments without ICC, which its endpoints may reach too.
 # - Into a tunnel (mdx-*) goes no question for who is here (here4, here6), and of what comes from the gateway (anycast),
 #   which every host has for itself, nothing that is for all. Who is elsewhere the kernel answers for (neigh_suppress);
@@ -174,6 +182,7 @@ _BRIDGE = """
     set allowed_targets6 { typeof iifname . @th,64,128; flags interval; }
     set noicc { type ifname; }
     set gateways { type ifname . ether_addr; }
+    set returns { type ifname . ifname; }
     set hosts { type ether_addr; }
     set here4 { type ifname . ipv4_addr; }
     set here6 { typeof oifname . @th,64,128; }
@@ -189,7 +198,9 @@ _BRIDGE = """
     chain forward {
         type filter hook forward priority filter; policy accept;
         ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 accept
+        iifname . oifname @returns drop
         oifname "mdi-*" accept
+        oifname "mdw-*" accept
         iifname @noicc drop
         oifname . ether saddr @macs drop
     }

@@ -20,7 +20,7 @@ from mdnp.dataplane.objects import (
     Lookup,
     Neigh,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     Row,
     Rule,
@@ -129,7 +129,7 @@ Step = Add | Set | Delete | Doom
 def _verb(made: Object) -> str:
     """How the programs call making it, or putting it in the place of another."""
     match made:
-        case OwnEnd():
+        case Peer():
             return "set"
         case Fdb(mac=rows.EVERYBODY):
             return "append"

@@ -64,6 +64,7 @@ _SYSCTLS = (
     "net/ipv4/neigh/default/gc_thresh*",
     "net/ipv6/neigh/default/gc_thresh*",
     "net/ipv4/ip_local_port_range",
+    "net/core/netdev_max_backlog",
 )
 _PROC = Path("/proc")
 _FAILURES = (OSError, ValueError, LookupError, TypeError, MdnpError, NotKnown, subprocess.SubprocessError)

@@ -7,7 +7,7 @@ from mdnp.dataplane import naming
 from mdnp.kernel import Surroundings
 from mdnp.model.endpoint import Endpoint
 from mdnp.model.errors import Conflict, InvalidParameter, Unsupported
-from mdnp.model.identity import short
+from mdnp.model.identity import EndpointID, short
 from mdnp.model.network import Network, overlapping
 from mdnp.model.options import BRIDGE_NAME, GATEWAY, GATEWAY_MODE_IPV4, GATEWAY_MODE_IPV6, MODE, Mode, Routing
 
@@ -21,6 +21,24 @@ def check_network(network: Network, others: Iterable[Network], surroundings: Sur
     _check_bridge(network, known)
     _check_overlap(network, known)
     _check_routes(network, surroundings)
+
+
+def check_name(endpoint: Endpoint, others: Iterable[EndpointID]) -> None:
+    """Two ids that begin alike would share a link name."""
+    name = naming.host_end(endpoint.id)
+    for other in others:
+        if naming.host_end(other) == name:
+            raise Conflict(f"endpoint {short(endpoint.id)}: its link {name} would be endpoint {other}'s")
+
+
+def check_annexes(network: Network, others: Iterable[Network]) -> None:
+    """Two ids that begin alike would share names of annexes."""
+    name = naming.bridge(network, 1)
+    for other in others:
+        if other.annexes and other.id != network.id and naming.bridge(other, 1) == name:
+            raise Conflict(
+                f"network {short(network.id)} has no room, and {name} is network {other.id}'s: create it again"
+            )
 
 
 def check_addresses(network: Network, endpoint: Endpoint) -> None:

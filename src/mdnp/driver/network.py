@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from mdnp.dataplane import naming
 from mdnp.dataplane.steps import HOST, Owner
-from mdnp.driver.checks import check_addresses, check_network
+from mdnp.driver.annexes import ROOM, Annexes
+from mdnp.driver.checks import check_addresses, check_annexes, check_name, check_network
 from mdnp.driver.locks import Locks
 from mdnp.driver.overlays import ETHERNET_MTU, Overlays
 from mdnp.driver.publisher import Publisher
@@ -35,7 +36,10 @@ class NetworkDriver:
         reconciler: Reconciler,
         clock: Callable[[], float],
         overlays: Overlays | None = None,
+        *,
+        room: int = ROOM,
     ) -> None:
+        """`room` is how many endpoints one bridge takes."""
         self._store = store
         self._clock = clock
         self._kernel = kernel
@@ -45,6 +49,7 @@ class NetworkDriver:
         # By the id of a network, and the name of the host end, which endpoints whose ids begin alike would share.
         self._locks = Locks()
         self._joining: dict[NetworkID, Network] = {}  # overlays that are being agreed on
+        self._annexes = Annexes(store, room)
         self._publisher = Publisher(store, kernel, reconciler)
 
     async def create_network(self, request: NetworkRequest) -> None:
@@ -115,16 +120,40 @@ class NetworkDriver:
             if known is not None:
                 await self._converged(_same(known, endpoint))
                 return known
-            self._check_names(endpoint)
+            check_name(endpoint, self._store.promises.endpoints)
             check_addresses(network, endpoint)
             endpoint = self._overlays.following(network, endpoint)
             followed = self._followed(endpoint)
-            await self._store.commit(*map(Drop, followed), Put(endpoint))
+            with self._annexes.holding(endpoint, await self._annex(network)) as placed:
+                await self._store.commit(*map(Drop, followed), Put(placed))
             if followed:
                 await self._withdrawn(*followed)
-            await self._fulfil(endpoint)
+            await self._fulfil(placed)
             self._overlays.tell(network)
-            return endpoint
+            return placed
+
+    async def _annex(self, network: Network) -> int:
+        """Where the next endpoint goes; an annex that it takes is there. Whoever is to have it must hold it at once."""
+        while (chosen := self._annexes.choose(network.id)) > network.annexes:
+            network = await self._extended(network.id, chosen)
+        return chosen
+
+    async def _extended(self, network_id: NetworkID, annexes: int) -> Network:
+        """With so many annexes, by us or by another that waited for the same."""
+        async with self._locks.hold(network_id), self._networks_lock:
+            network = self._network(network_id)
+            if network.annexes >= annexes:
+                return network
+            check_annexes(network, self._store.promises.networks.values())
+            extended = replace(network, annexes=annexes)
+            await self._store.commit(Put(extended))
+            try:
+                await self._converged(extended)
+            except KernelError:
+                await self._store.commit(Put(network))
+                await self._withdrawn(network)
+                raise
+            return extended
 
     async def join(self, network_id: NetworkID, endpoint_id: EndpointID, sandbox: str) -> Attachment:
         async with self._locks.hold(naming.host_end(endpoint_id)):
@@ -336,13 +365,6 @@ class NetworkDriver:
         for one in followed:
             log.warning("endpoint %s is lost, and Docker gave its address to %s", short(one.id), short(endpoint.id))
         return followed
-
-    def _check_names(self, endpoint: Endpoint) -> None:
-        """Two ids that begin alike would share a link name."""
-        name = naming.host_end(endpoint.id)
-        for other in self._store.promises.endpoints:
-            if naming.host_end(other) == name:
-                raise Conflict(f"endpoint {short(endpoint.id)}: its link {name} would be endpoint {other}'s")
 
 
 def _agreed(network: Network) -> tuple[int, int, tuple[IPInterface, ...]]:

@@ -20,7 +20,7 @@ from mdnp.dataplane.objects import (
     Link,
     Neigh,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     Sysctl,
     Table,
@@ -186,6 +186,8 @@ class FakeKernel:
     def _refusal(self, step: Step) -> str | None:
         """Why Linux would refuse, or None."""
         match step:
+            case Add(Peer(bridge=str(bridge))) if bridge not in self.links:
+                return "No such device"
             case Add(Bridge() | Veth() | Vxlan() as wanted):
                 return self._refused_values(wanted.link()) or self._refused_names(wanted)
             case Set(Link(name=name) as link):
@@ -203,7 +205,7 @@ class FakeKernel:
             case Sysctl(name=name):
                 return self._refused_setting(name)
             case (
-                OwnEnd(name=needed) | Addr(link=needed) | Fdb(link=needed) | Neigh(link=needed) | PoolRoute(link=needed)
+                Peer(name=needed) | Addr(link=needed) | Fdb(link=needed) | Neigh(link=needed) | PoolRoute(link=needed)
             ) if needed not in {*self.links, *self.sandbox_ends.values()}:
                 return "No such device"
             case Fdb(link=name, vtep=None) if self.links[name].master is None:
@@ -243,7 +245,8 @@ class FakeKernel:
     def _refused_setting(self, name: str) -> str | None:
         """Those of a link are there while it is."""
         link = name.partition("/conf/")[2].partition("/")[0]
-        return None if name in self.settings or link in self.links else f"/proc/sys/{name}: No such file or directory"
+        there = name in self.settings or link in {*self.links, *self.sandbox_ends.values()}
+        return None if there else f"/proc/sys/{name}: No such file or directory"
 
     def _refused_values(self, link: Link) -> str | None:
         if link.master and link.master not in self.links:
@@ -268,6 +271,8 @@ class FakeKernel:
             case Add(one):
                 self._add(one)
             case Set(link):
+                if self.links[link.name].master not in (None, link.master):
+                    self._free(link)
                 self.objects[link.key] = link
             case Doom(link) if self.objects.pop(link.key, None):
                 self._doomed.add(link.name)
@@ -280,7 +285,7 @@ class FakeKernel:
 
     def _add(self, one: Object) -> None:
         match one:
-            case Bridge() | Veth() | Vxlan() | OwnEnd():
+            case Bridge() | Veth() | Vxlan() | Peer():
                 self.objects[one.key] = one.link()
                 if isinstance(one, Veth):
                     self.sandbox_ends[one.host_end] = one.sandbox_end

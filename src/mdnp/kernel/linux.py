@@ -12,7 +12,7 @@ from contextvars import copy_context
 from itertools import groupby
 from typing import TypeVar
 
-from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, OWN_END_PREFIX
+from mdnp.dataplane.naming import DOOMED_GROUP, GROUP, OWN_END_PREFIX, is_annex
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
@@ -23,7 +23,7 @@ from mdnp.dataplane.objects import (
     Link,
     Lookup,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     Sysctl,
     Table,
@@ -148,8 +148,10 @@ class LinuxKernel:
         ours = [row for row in found if row.group == GROUP]
         below = {row.index: row.name for row in ours if row.kind == "vxlan"}
         bridges = {row.index: row.name for row in ours if row.kind == "bridge"}
+        annexes = {index for index, name in bridges.items() if is_annex(name)}
+        ports = {row.index: row.name for row in ours if row.master in annexes}
         has_own_ends = any(row.name.startswith(OWN_END_PREFIX) for row in ours)
-        return [*self._rows.observe(below, bridges), *routes.observe(names, has_own_ends=has_own_ends)]
+        return [*self._rows.observe(below, bridges, ports), *routes.observe(names, has_own_ends=has_own_ends)]
 
     def _surroundings(self) -> Surroundings:
         try:
@@ -214,7 +216,7 @@ class LinuxKernel:
 
     def _add(self, one: Object) -> None:
         match one:
-            case Bridge() | Veth() | Vxlan() | OwnEnd() | Addr():
+            case Bridge() | Veth() | Vxlan() | Peer() | Addr():
                 wires.add(one)
             case PoolRoute() | Lookup():
                 routes.add(one)

@@ -1,16 +1,18 @@
 """
 Rows of forwarding tables and neighbours, by raw messages: of an overlay there may be tens of thousands.
 
-Of a tunnel's tables all is ours, as the link is. Of the neighbours on its bridge those are ours that bear our protocol.
+Of a tunnel's tables all is ours, as the link is. Of the neighbours on its bridge those are ours that bear our protocol,
+and of an annex's table the sticky rows.
 """
 
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
-from mdnp.dataplane.naming import ROUTE_PROTOCOL, TUNNEL_PREFIX
+from mdnp.dataplane.naming import ROUTE_PROTOCOL, TUNNEL_PREFIX, is_annex
 from mdnp.dataplane.rows import EVERYBODY, Fdb, Neigh
 from mdnp.dataplane.steps import Add, Delete
 from mdnp.kernel import netlink, rtnetlink
@@ -22,7 +24,7 @@ from mdnp.model.mac import MAC
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 NEIGHBOUR = struct.Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
 NDA_DST, NDA_LLADDR, NDA_PORT, NDA_VNI, NDA_IFINDEX, NDA_MASTER, NDA_PROTOCOL = 1, 2, 6, 7, 8, 9, 12
-NTF_SELF, NTF_MASTER = 0x02, 0x04
+NTF_SELF, NTF_MASTER, NTF_STICKY = 0x02, 0x04, 0x40
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _ELSEWHERE = {NDA_PORT, NDA_VNI, NDA_IFINDEX}  # to another port, VNI or by another link than the tunnel's own
 _WANTED = frozenset({NDA_DST, NDA_LLADDR, NDA_PROTOCOL, *_ELSEWHERE})
@@ -40,31 +42,35 @@ class Rows:
     def __init__(self) -> None:
         self._known: dict[bytes, Row] = {}
 
-    def observe(self, tunnels: Mapping[int, str], bridges: Mapping[int, str]) -> list[Row]:
+    def observe(
+        self, tunnels: Mapping[int, str], bridges: Mapping[int, str], ports: Mapping[int, str] | None = None
+    ) -> list[Row]:
         """
-        Of tunnels and of bridges, by their indexes; without any nothing is asked. A tunnel may be gone of whose bridge
-        the neighbours stand. Errors: KernelError.
+        Of tunnels, of bridges, and of ports of annexes, which are among the bridges, all by their indexes; without any
+        nothing is asked. A tunnel may be gone of whose bridge the neighbours stand. Errors: KernelError.
         """
+        annexes = [index for index, name in bridges.items() if is_annex(name)]
         known, self._known = self._known, {}
         try:
             bodies = [
                 *(body for index in tunnels for body in _dump(socket.AF_BRIDGE, index)),
+                *(body for index in annexes for body in _dump(socket.AF_BRIDGE, master=index)),
                 *(body for family in _FAMILIES if bridges for body in _dump(family)),
             ]
         except OSError as error:
             raise KernelError(f"reading forwarding tables and neighbours failed: {error.strerror or error}") from error
-        return list(self._read(bodies, tunnels, bridges, known))
+        return list(self._read(bodies, {**tunnels, **(ports or {})}, bridges, known))
 
     def _read(
         self,
         bodies: Iterable[memoryview],
-        tunnels: Mapping[int, str],
+        ports: Mapping[int, str],
         bridges: Mapping[int, str],
         known: Mapping[bytes, Row],
     ) -> Iterator[Row]:
         for body in bodies:
             family, index, *_rest = NEIGHBOUR.unpack_from(body)
-            name = (tunnels if family == socket.AF_BRIDGE else bridges).get(index)
+            name = (ports if family == socket.AF_BRIDGE else bridges).get(index)
             if name is None:
                 continue
             ageless = _without_ages(body)
@@ -77,12 +83,15 @@ class Rows:
 
 
 def parse(body: memoryview, name_of: Callable[[int], str | None]) -> Row | None:
-    """A row that can be ours: of a tunnel's tables, or a neighbour that bears our protocol. None of what is damaged."""
+    """
+    A row that can be ours: of a tunnel's tables, a sticky one, or a neighbour that bears our protocol. None of what is
+    damaged.
+    """
     if len(body) < NEIGHBOUR.size:
         return None
-    family, index, *_rest = NEIGHBOUR.unpack_from(body)
+    family, index, _state, flags, _type = NEIGHBOUR.unpack_from(body)
     name = name_of(index)
-    if name is None or (family == socket.AF_BRIDGE and not name.startswith(TUNNEL_PREFIX)):
+    if name is None or (family == socket.AF_BRIDGE and not (name.startswith(TUNNEL_PREFIX) or flags & NTF_STICKY)):
         return None
     try:
         return _parse(body, name)
@@ -159,13 +168,17 @@ def _body(row: Row, index: int) -> bytes:
         case Fdb(vtep=vtep) if vtep:
             head = NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_PERMANENT, NTF_SELF, 0)
             return head + mac + netlink.attribute(NDA_DST, vtep.packed)
-        case Fdb():
-            return NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_NOARP, NTF_MASTER, 0) + mac
+        case Fdb(sticky=sticky):
+            flags = NTF_MASTER | NTF_STICKY * sticky
+            return NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_NOARP, flags, 0) + mac
 
 
-def _dump(family: int, index: int = 0) -> list[memoryview]:
+def _dump(family: int, index: int = 0, master: int = 0) -> list[memoryview]:
+    """All, or those of one link, or of the ports of one bridge."""
     asked = NEIGHBOUR.pack(family, index, 0, 0, 0)
-    return rtnetlink.dump(_RTM_GETNEIGH, asked, _RTM_NEWNEIGH, strict=bool(index))[0]
+    if master:
+        asked += netlink.attribute(NDA_MASTER, master.to_bytes(4, sys.byteorder))
+    return rtnetlink.dump(_RTM_GETNEIGH, asked, _RTM_NEWNEIGH, strict=bool(index or master))[0]
 
 
 def _without_ages(body: memoryview) -> bytes:
@@ -191,7 +204,11 @@ def _parse(body: memoryview, name: str) -> Row | None:
 
 
 def _fdb(name: str, mac: MAC, facts: Mapping[int, memoryview], state: int, flags: int) -> Fdb | None:
-    """What the bridge has of the port's own MAC is nobody's."""
+    """What the bridge has of the port's own MAC is nobody's, and of an annex what it learned."""
+    if flags & NTF_STICKY:
+        return Fdb(name, mac, None, lasting=bool(state & _NUD_NOARP), sticky=True)
+    if not name.startswith(TUNNEL_PREFIX):
+        return None
     if not flags & NTF_SELF:
         return None if state & _NUD_PERMANENT else Fdb(name, mac, None, lasting=bool(state & _NUD_NOARP))
     if NDA_DST not in facts:

@@ -4,7 +4,14 @@ import logging
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX, TUNNEL_PREFIX
+from mdnp.dataplane.naming import (
+    INNER_END_PREFIX,
+    LOWER_END_PREFIX,
+    OWN_END_PREFIX,
+    TUNNEL_PREFIX,
+    UPPER_END_PREFIX,
+    is_annex,
+)
 from mdnp.dataplane.objects import Link, Sysctl
 from mdnp.dataplane.rules import FORWARDING
 from mdnp.model.errors import KernelError
@@ -19,6 +26,7 @@ _OF_A_BRIDGE = ("net/ipv4/conf/{}/route_localnet", "net/ipv6/conf/{}/accept_ra",
 _OF_AN_OVERLAY_S_BRIDGE = ("net/ipv4/conf/{}/rp_filter", "net/ipv4/conf/{}/arp_ignore")
 _OF_AN_OWN_END = (*_OF_A_BRIDGE, "net/ipv4/conf/{}/arp_ignore", "net/ipv4/conf/{}/arp_announce")
 _OF_A_PORT = ("net/ipv6/conf/{}/disable_ipv6",)
+_OF_AN_ANNEX = (*_OF_A_PORT, "net/ipv4/conf/{}/arp_ignore")
 _LOCAL_PORTS = "net/ipv4/ip_local_port_range"
 
 
@@ -33,11 +41,13 @@ def observe(links: Iterable[Link]) -> list[Sysctl]:
 
 def _names(link: Link, overlays: Set[str | None]) -> Iterator[str]:
     kinds: tuple[str, ...] = ()
-    if link.kind == "bridge":
+    if is_annex(link.name):
+        kinds = _OF_AN_ANNEX
+    elif link.kind == "bridge":
         kinds = (*_OF_A_BRIDGE, *(_OF_AN_OVERLAY_S_BRIDGE if link.name in overlays else ()))
     elif link.name.startswith(OWN_END_PREFIX):
         kinds = _OF_AN_OWN_END
-    elif link.name.startswith((TUNNEL_PREFIX, INNER_END_PREFIX)):
+    elif link.name.startswith((TUNNEL_PREFIX, INNER_END_PREFIX, UPPER_END_PREFIX, LOWER_END_PREFIX)):
         kinds = _OF_A_PORT
     return (name.format(link.name) for name in kinds)
 

@@ -1,10 +1,10 @@
-"""VXLAN links, and the host's own ends in segments: made and set."""
+"""VXLAN links, and the peers of veths that stay with the host: made and set."""
 
 import errno
 import socket
 from contextlib import suppress
 
-from mdnp.dataplane.links import OwnEnd, PortFlags, Tunnel, Vxlan
+from mdnp.dataplane.links import Peer, PortFlags, Tunnel, Vxlan
 from mdnp.kernel import facts, links, netlink, tunnel_port_in_use, vni_in_use
 from mdnp.model.errors import InUse
 
@@ -37,9 +37,11 @@ def add(wanted: Vxlan, bridge: int) -> None:
         raise
 
 
-def adopt(own: OwnEnd, index: int) -> None:
-    """Make the end of a veth ours. Errors: OSError."""
-    links.change(index, facts.mac(own.mac), facts.mtu(own.mtu), facts.group(), facts.alias(own.alias), up=True)
+def adopt(peer: Peer, index: int, bridge: int | None) -> None:
+    """Make the end of a veth ours, and a port of a bridge if that is given. Errors: OSError."""
+    master = [] if bridge is None else [facts.master(bridge)]
+    said = (facts.mac(peer.mac), facts.mtu(peer.mtu), *master, facts.group(), facts.alias(peer.alias))
+    links.change(index, *said, up=True)
 
 
 def set_flags(index: int, flags: PortFlags) -> None:

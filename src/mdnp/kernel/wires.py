@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from ipaddress import ip_interface
 
-from mdnp.dataplane.naming import GROUP, OWN_END_PREFIX
-from mdnp.dataplane.objects import Addr, Bridge, Link, MadeLink, OwnEnd, Veth, Vxlan
+from mdnp.dataplane.naming import GROUP, PEER_PREFIXES
+from mdnp.dataplane.objects import Addr, Bridge, Link, MadeLink, Peer, Veth, Vxlan
 from mdnp.kernel import facts, links, netlink, rtnetlink, tunnels
 from mdnp.kernel.rtnetlink import Request
 from mdnp.model.errors import InUse, KernelError
@@ -35,8 +35,8 @@ def add(one: MadeLink | Addr) -> None:
             _add_link(one, _pair(one), [facts.hairpin(on=True)] if one.hairpin else [])
         case Vxlan():
             _add_tunnel(one)
-        case OwnEnd():
-            tunnels.adopt(one, index_of(one.name))
+        case Peer():
+            tunnels.adopt(one, index_of(one.name), index_of(one.bridge) if one.bridge else None)
         case Addr():
             _add_addr(one)
 
@@ -130,7 +130,7 @@ def _add_addr(addr: Addr) -> None:
 
 
 def as_seen(row: links.Row, names: Mapping[int, str]) -> Link:
-    has_mac = row.kind == "bridge" or row.name.startswith(OWN_END_PREFIX)
+    has_mac = row.kind == "bridge" or row.name.startswith(PEER_PREFIXES)
     return Link(
         name=row.name,
         kind=row.kind,

@@ -27,7 +27,8 @@ class Phase(StrEnum):
 class Endpoint:
     """
     What this host promised about an endpoint. `mac_given` says that Docker chose the MAC, not we; `allowed` are the
-    networks that it may use besides its addresses. `since` is when it was promised, in seconds since the epoch.
+    networks that it may use besides its addresses. `since` is when it was promised, in seconds since the epoch. `annex`
+    says on which bridge of its network it is: 0 on the network's own, else on the annex of this number.
     """
 
     id: EndpointID
@@ -41,6 +42,7 @@ class Endpoint:
     ports: tuple[Publication, ...] = ()
     since: float = field(default=0.0, compare=False)
     generation: int = field(default=0, compare=False)  # in a segment: more than any earlier holder's of its addresses
+    annex: int = field(default=0, compare=False)
 
     def address(self, version: int) -> IPAddress | None:
         """Its address of a family, 4 or 6."""

@@ -42,6 +42,8 @@ class Network:
 
     An overlay has the `vni` of its segment, agreed on by all hosts, else 0; its `host_addresses` are this host's own
     in the segment, by which the host itself reaches containers on other hosts.
+
+    Its `annexes` are how many bridges it has besides its own, for endpoints that found no room there.
     """
 
     id: NetworkID
@@ -53,6 +55,7 @@ class Network:
     listed: bool = field(default=False, compare=False)
     vni: int = field(default=0, compare=False)
     host_addresses: tuple[IPInterface, ...] = field(default=(), compare=False)
+    annexes: int = field(default=0, compare=False)
 
     @property
     def has_gateway(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mdnp.dataplane import bridge, overlay, rules
+from mdnp.dataplane import annexes, bridge, overlay, rules
 from mdnp.dataplane.objects import Key, Object
 from mdnp.dataplane.overlay import Underlay
 from mdnp.dataplane.steps import HOST, Owner
@@ -33,14 +33,15 @@ def of_host(networks: Iterable[Network], seen: Actual) -> dict[Key, Owned]:
 
 
 def of_network(network: Network, underlay: Underlay = _NONE) -> dict[Key, Owned]:
-    objects = (*bridge.plan_network(network), *rules.plan_network(network))
+    objects = (*bridge.plan_network(network), *rules.plan_network(network), *annexes.plan_network(network))
     if overlay.is_overlay(network):
         objects = (*objects, *overlay.plan_network(network, underlay))
     return _owned(objects, Owner(network.id))
 
 
 def of_endpoint(network: Network, endpoint: Endpoint) -> dict[Key, Owned]:
-    objects = (*bridge.plan_endpoint(network, endpoint), *rules.plan_endpoint(network, endpoint))
+    own = (*bridge.plan_endpoint(network, endpoint), *annexes.plan_endpoint(endpoint))
+    objects = (*own, *rules.plan_endpoint(network, endpoint))
     if overlay.is_overlay(network):
         objects = (*objects, *overlay.plan_endpoint(network, endpoint))
     return _owned(objects, Owner(endpoint.id))

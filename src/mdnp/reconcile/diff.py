@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX
+from mdnp.dataplane.naming import PAIR_PREFIXES, PEER_PREFIXES
 from mdnp.dataplane.objects import (
     Accept,
     Addr,
@@ -17,7 +17,7 @@ from mdnp.dataplane.objects import (
     Lookup,
     Neigh,
     Object,
-    OwnEnd,
+    Peer,
     PoolRoute,
     Presence,
     Sysctl,
@@ -66,7 +66,7 @@ def diff(desired: Desired, actual: Actual, keys: Iterable[Key] | None = None) ->
             steps += _change(wanted, seen)
         elif _presence(wanted) is Presence.HELD:
             lost.append(wanted)
-        elif _presence(wanted) is Presence.MUST and _has_place(wanted, actual):
+        elif _presence(wanted) is Presence.MUST and _has_place(wanted, desired, actual):
             steps.append(Add(wanted.object, wanted.owner))
     return Difference(tuple(sorted(steps, key=_rank)), tuple(lost))
 
@@ -78,16 +78,18 @@ def _presence(wanted: Owned) -> Presence:
     return wanted.object.presence if isinstance(wanted.object, Veth) else Presence.MUST
 
 
-def _has_place(wanted: Owned, actual: Actual) -> bool:
+def _has_place(wanted: Owned, desired: Desired, actual: Actual) -> bool:
     """
     A rule whose chain is missing is not wanted: without the chain nothing drops what the rule would accept. Nor is a
-    setting that this kernel does not have (IPv6 switched off).
+    setting that this kernel does not have (IPv6 switched off), nor the row of an endpoint whose link died elsewhere.
     """
     match wanted.object:
         case Accept(chain=chain) | Jump(chain=chain):
             return chain in actual.chains
         case Sysctl(name=name):
             return not name.startswith("net/ipv6/") or _FORWARDING6 in actual.objects
+        case Fdb(sticky=True, link=link):
+            return ("link", link) in actual.objects or _presence(desired["link", link]) is Presence.MUST
         case _:
             return True
 
@@ -95,14 +97,14 @@ def _has_place(wanted: Owned, actual: Actual) -> bool:
 def _removal(seen: Seen, desired: Desired) -> list[Step]:
     """
     Addresses go with their link; on one that stays they are an operator's, not ours. So do rows and routes, but those
-    on a link that stays are ours. Settings stay: others may rely on them by now.
+    on a link that stays are ours, and an endpoint's link dies later. Settings stay: others may rely on them by now.
     """
     match seen:
         case Addr() | Sysctl():
             return []
-        case Fdb(link=link) | Neigh(link=link) | PoolRoute(link=link) if ("link", link) not in desired:
+        case Fdb(link=link, sticky=False) | Neigh(link=link) | PoolRoute(link=link) if ("link", link) not in desired:
             return []
-        case Link(kind="veth", name=name) if not name.startswith((OWN_END_PREFIX, INNER_END_PREFIX)):
+        case Link(kind="veth", name=name) if not name.startswith((*PAIR_PREFIXES, *PEER_PREFIXES)):
             return [Doom(seen, NOBODY)]
         case _:
             return [Delete(seen, NOBODY)]
@@ -112,7 +114,7 @@ def _change(wanted: Owned, seen: Seen) -> list[Step]:
     if wanted.object == seen:  # nearly always
         return []
     match wanted.object, seen:
-        case (Bridge() | Veth() | Vxlan() | OwnEnd()) as made, Link():
+        case (Bridge() | Veth() | Vxlan() | Peer()) as made, Link():
             return _change_of_link(made.link(), seen, wanted)
         case (Table() | Sysctl() | Accept() | Jump() | Fdb() | Neigh() | PoolRoute()) as one, _ if one != seen:
             return [Add(one, wanted.owner)]
@@ -138,7 +140,7 @@ def _is_replaced(wanted: Owned | None, seen: Seen | None) -> bool:
     return seen.kind != _KINDS[type(wanted.object)] or seen.tunnel != tunnel
 
 
-_KINDS: dict[type[Object], str] = {Bridge: "bridge", Veth: "veth", Vxlan: "vxlan", OwnEnd: "veth"}
+_KINDS: dict[type[Object], str] = {Bridge: "bridge", Veth: "veth", Vxlan: "vxlan", Peer: "veth"}
 
 # Of two equal ranks the order is that of the plan. What nft does stands together: it is one transaction.
 _REMOVALS: tuple[type[Removable], ...] = (
@@ -156,7 +158,7 @@ _REMOVALS: tuple[type[Removable], ...] = (
 _ADDITIONS: tuple[type[Object], ...] = (
     Bridge,
     Vxlan,
-    OwnEnd,
+    Peer,
     Sysctl,
     Addr,
     Accept,
@@ -189,7 +191,9 @@ def _rank_of_addition(one: Object) -> tuple[int, int]:
             return 1, 1
         case Fdb() | Neigh() | PoolRoute():
             return 4, _LAST.index(type(one))
-        case Veth(host_end=name) if name.startswith(INNER_END_PREFIX):
-            return 2, _ADDITIONS.index(Vxlan)  # the host's own end comes with it
+        case Veth(host_end=name) if name.startswith(PAIR_PREFIXES):
+            return 2, _ADDITIONS.index(Vxlan)  # its peer comes with it
+        case Peer(bridge=str()):
+            return 2, _ADDITIONS.index(Veth)  # only now are the bridges joined, and everything is set
         case _:
             return 2, _ADDITIONS.index(type(one))

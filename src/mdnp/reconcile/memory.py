@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mdnp.dataplane.naming import INNER_END_PREFIX, OWN_END_PREFIX
+from mdnp.dataplane.naming import PAIR_PREFIXES, PEER_PREFIXES
 from mdnp.dataplane.objects import Addr, Element, Fdb, Key, Link, MadeLink, Neigh, Object, PoolRoute, Sysctl, Table
 from mdnp.dataplane.steps import Add, Delete, Doom, Set, Step
 from mdnp.kernel import Actual, Seen
@@ -39,9 +39,12 @@ class Memory:
             self._objects.pop(key, None)
 
     def _forget(self, link: Link) -> None:
-        """With a link goes what stands on it, and a bridge's ports are free. Nothing stands on a host end."""
+        """
+        With a link goes what stands on it, and a bridge's ports are free. On a host end stands at most a row, which is
+        deleted for itself.
+        """
         self._objects.pop(link.key, None)
-        if link.kind == "veth" and not link.name.startswith((OWN_END_PREFIX, INNER_END_PREFIX)):
+        if link.kind == "veth" and not link.name.startswith((*PAIR_PREFIXES, *PEER_PREFIXES)):
             return
         freed = {one.name for one in self._objects.values() if isinstance(one, Link) and one.master == link.name}
         for key, one in list(self._objects.items()):

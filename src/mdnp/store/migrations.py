@@ -76,4 +76,9 @@ MIGRATIONS = (
         service  TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    -- How many bridges a network has besides its own, and on which of them an endpoint is, 0 for the network's own.
+    ALTER TABLE network ADD COLUMN annexes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE endpoint ADD COLUMN annex INTEGER NOT NULL DEFAULT 0;
+    """,
 )

@@ -166,11 +166,12 @@ def _network_row(network: Network) -> Row:
         listed,
         network.vni,
         hosts,
+        network.annexes,
     )
 
 
 def network_of(row: Row) -> Network:
-    identity, internal, mtu, options, subnets, since, listed, vni, hosts = row
+    identity, internal, mtu, options, subnets, since, listed, vni, hosts, annexes = row
     return Network(
         id=NetworkID(str(identity)),
         subnets=tuple(
@@ -184,6 +185,7 @@ def network_of(row: Row) -> Network:
         listed=bool(listed),
         vni=int(str(vni)),
         host_addresses=tuple(ip_interface(text) for text in msgspec.json.decode(str(hosts))),
+        annexes=int(str(annexes)),
     )
 
 
@@ -202,11 +204,12 @@ def _endpoint_row(endpoint: Endpoint) -> Row:
         _text([_port_row(one) for one in endpoint.ports]),
         endpoint.since,
         endpoint.generation,
+        endpoint.annex,
     )
 
 
 def endpoint_of(row: Row) -> Endpoint:
-    identity, network, mac, given, addresses, phase, sandbox, allowed, ports, since, generation = map(str, row)
+    identity, network, mac, given, addresses, phase, sandbox, allowed, ports, since, generation, annex = map(str, row)
     return Endpoint(
         id=EndpointID(identity),
         network_id=NetworkID(network),
@@ -219,6 +222,7 @@ def endpoint_of(row: Row) -> Endpoint:
         ports=tuple(map(_publication_of, msgspec.json.decode(ports))),
         since=float(since),
         generation=int(generation),
+        annex=int(annex),
     )
 
 

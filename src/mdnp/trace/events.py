@@ -8,6 +8,7 @@ set the bit, and ends where the next one begins.
 import re
 from dataclasses import dataclass, replace
 
+from mdnp.dataplane.naming import LOWER_END_PREFIX, UPPER_END_PREFIX, is_annex
 from mdnp.trace.flow import ANSWERED, ARP, OUT, REPLY, TABLE_PREFIX
 
 _LINE = re.compile(r"trace id (\w+) (\S+) (\S+) (\S+) (packet:|rule|policy|verdict) ?(.*?)\s*")
@@ -77,6 +78,11 @@ class Pass:
         return f"{self.family} {self.table} {self.chain}"
 
     @property
+    def goes_up(self) -> bool:
+        """It leaves an annex for its network's own bridge, where the way goes on."""
+        return self.packet.oif.startswith(LOWER_END_PREFIX) or is_annex(self.packet.oif)
+
+    @property
     def is_ours(self) -> bool:
         return self.table.startswith(TABLE_PREFIX)
 
@@ -98,7 +104,8 @@ class Journey:
 
     def ended_at(self, chain: str) -> Pass | None:
         """The pass of a chain of ours by which it left; of two the bridge's, which knows the port."""
-        found = [one for one in self.passes if one.is_ours and one.chain == chain]
+        every = [one for one in self.passes if one.is_ours and one.chain == chain]
+        found = [one for one in every if not (one.goes_up or one.packet.oif.startswith(UPPER_END_PREFIX))] or every
         return next((one for one in found if one.family == "bridge"), found[-1] if found else None)
 
 
@@ -112,6 +119,7 @@ def parse(text: str, table: str, number: int) -> list[Journey]:
     of: dict[str, list[Pass]] = {}  # by trace id
     for trace, passed in _passes(text):
         begins = passed.table == table and passed.chain in _BEGINNINGS and bool(passed.rules)
+        begins = begins and not passed.packet.iif.startswith((UPPER_END_PREFIX, LOWER_END_PREFIX))
         # An answer on one bridge comes by two beginnings; what is sent again may have the ids that it had before.
         if trace not in of or any(one.place == passed.place for one in of[trace]):
             if begins:

@@ -58,6 +58,9 @@ OURS: Mapping[tuple[str, str, str], str] = {
     ),
     ("bridge", "from_noicc", "drop"): _CLOSED_WITHIN,
     ("bridge", "forward", "iifname @noicc drop"): _CLOSED_WITHIN,
+    ("bridge", "forward", "iifname . oifname @returns drop"): (
+        "it is for all, and came by a joint, below which all have it already"
+    ),
     (
         "bridge",
         "forward",

@@ -49,11 +49,16 @@ class Container:
 
 @dataclass(frozen=True)
 class HostEnd:
-    """The veth's end on the host and the bridge, None if they are gone."""
+    """
+    The veth's end on the host and the network's bridge, None if they are gone. Where the end is on an `annex` of the
+    network, `joint` is the link on the bridge by which they are joined.
+    """
 
     name: str
     link: Interface | None
     bridge: Interface | None = None
+    annex: Interface | None = None
+    joint: Interface | None = None
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 One flow, and the nft rules that make the kernel tell of its packets and of the answers (`meta nftrace`).
 
 Nothing here drops or changes a packet: all chains accept, and nftrace is a bit that only `nft monitor trace` reads. A
-packet's bit is lost where it enters another network namespace, so it is set where the packet comes to the host.
+packet's bit is lost in a veth, so it is set where the packet comes to the host, and where it comes by a joint.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mdnp.dataplane.naming import LOWER_END_PREFIX, UPPER_END_PREFIX
 from mdnp.model.network import IPAddress
 from mdnp.trace.target import Asked
 
@@ -51,13 +53,19 @@ def _bridge(flow: Flow, table: str) -> str:
         [
             f"table bridge {table} {{",
             "flags owner",
-            _chain(OUT, "prerouting", _BEFORE_ALL, f'iifname "{flow.host_end}" {ends} {_first_packet(flow)}'),
-            _chain(ARP, "prerouting", _BEFORE_ALL, f'iifname "{flow.host_end}" {_who_has(flow)}'),
+            _chain(OUT, "prerouting", _BEFORE_ALL, *_coming(flow, f"{ends} {_first_packet(flow)}")),
+            _chain(ARP, "prerouting", _BEFORE_ALL, *_coming(flow, _who_has(flow))),
             _chain(REPLY, "prerouting", _BEFORE_ALL, f"{back} {_answer(flow)}"),
             _chain(LEFT, "postrouting", _AFTER_ALL),
             "}",
         ]
     )
+
+
+def _coming(flow: Flow, match: str) -> Iterator[str]:
+    """From the container, and on from one bridge of its network to the next."""
+    for link in (flow.host_end, f"{UPPER_END_PREFIX}*", f"{LOWER_END_PREFIX}*"):
+        yield f'iifname "{link}" {match}'
 
 
 def _inet(flow: Flow, table: str) -> str:

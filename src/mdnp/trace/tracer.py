@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, cast
 
+from mdnp.dataplane import naming
 from mdnp.dataplane.naming import GROUP, TUNNEL_PREFIX
 from mdnp.model.errors import InvalidParameter, KernelError, NotFound, Unsupported
 from mdnp.model.network import IPAddress
@@ -64,7 +65,7 @@ def trace(socket: Path, container: str, target: Target, hosts: Mapping[str, str]
     probed = _probe(start, address, target)
     after = look.legacy_drops(version)
     rules = [rule for journey in probed.journeys for one in journey.passes if (rule := one.by) and not one.is_ours]
-    bridge = _bridge(start)
+    end = host_end(start.attachment.host_end)
     return Facts(
         address=str(address),
         port=target.port,
@@ -77,8 +78,8 @@ def trace(socket: Path, container: str, target: Target, hosts: Mapping[str, str]
             tuple(map(str, start.attachment.addresses)),
             docker.is_internal(start.attachment.network_id),
         ),
-        host_end=bridge,
-        host=replace(_host(docker, start, address, bridge, probed.journeys), tunnel=_tunnel(bridge, address, hosts)),
+        host_end=end,
+        host=replace(_host(docker, start, address, end, probed.journeys), tunnel=_tunnel(end, address, hosts)),
         answer=probed.answer,
         neighbour=_neighbour(start, address),
         journeys=probed.journeys,
@@ -268,12 +269,18 @@ def _run_probe(namespace: Path, *arguments: str) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- and what is there
 
 
-def _bridge(start: _Start) -> HostEnd:
+def host_end(name: str) -> HostEnd:
     links = _links()
-    name = start.attachment.host_end
     end = look.interface(links[name]) if name in links else None
-    master = links.get(end.master) if end else None
-    return HostEnd(name, end, look.interface(master) if master else None)
+    bridge = _interface(links, end.master if end else "")
+    if bridge is None or not naming.is_annex(bridge.name):
+        return HostEnd(name, end, bridge)
+    joint = _interface(links, naming.upper_end_of(bridge.name))
+    return HostEnd(name, end, _interface(links, joint.master if joint else ""), bridge, joint)
+
+
+def _interface(links: Links, name: str) -> Interface | None:
+    return look.interface(links[name]) if name in links else None
 
 
 def _neighbour(start: _Start, address: IPAddress) -> str:

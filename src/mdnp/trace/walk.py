@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mdnp.dataplane.naming import TABLE
+from mdnp.dataplane.naming import LOWER_END_PREFIX, TABLE, UPPER_END_PREFIX
 from mdnp.trace import explain
 from mdnp.trace.events import Journey, Packet, Pass
-from mdnp.trace.facts import Answer, Facts, Kind
+from mdnp.trace.facts import Answer, Facts, Interface, Kind
 from mdnp.trace.flow import ANSWERED, ARP, ARRIVED, LEFT, OUT, REPLY
 from mdnp.trace.target import Asked
 
@@ -116,6 +116,8 @@ def _hops(facts: Facts) -> Iterator[Hop]:
         yield _answered(facts, "the container itself")
         return
     yield _host_end(facts)
+    if facts.host_end.annex:
+        yield _annex(facts, facts.host_end.annex)
     yield _bridge(facts)
     out = next((one for one in facts.journeys if one.kind == OUT), None)
     if out:
@@ -167,6 +169,16 @@ def _host_end(facts: Facts) -> Hop:
     return Hop("veth", end.name, f"up, a port of {end.link.master}")
 
 
+def _annex(facts: Facts, annex: Interface) -> Hop:
+    joint = facts.host_end.joint
+    if not annex.up:
+        return _death(facts, "annex", annex.name, "it is down", f"`ip link set {annex.name} up`")
+    if joint is None or not (joint.up and joint.carrier and joint.master):
+        what = "it is joined to no other bridge: its joint is down or gone"
+        return _death(facts, "annex", annex.name, what, "`mdnp status --diff`")
+    return Hop("annex", annex.name, f"up, joined to {joint.master} by {joint.name}")
+
+
 def _bridge(facts: Facts) -> Hop:
     bridge = facts.host_end.bridge
     if bridge is None:
@@ -214,10 +226,17 @@ def _unheard(question: Journey, asker: str) -> list[Pass]:
     """
     if question.death and not question.death.packet.oif:
         return [question.death]
-    onward = [one for one in question.passes if one.packet.oif not in ("", asker) and not one.is_ours]
+    senders = ("", asker, *_joints(question))
+    onward = [one for one in question.passes if one.packet.oif not in senders and not one.is_ours]
     dropped = [one for one in onward if one.dropped]
     copies = [one for one in onward if one.family == "bridge"]
     return dropped if len(dropped) >= len(copies) else []
+
+
+def _joints(question: Journey) -> Iterator[str]:
+    """Between bridges of the network: what passes them is looked at again on the next."""
+    ends = (one.packet.oif for one in question.passes)
+    return (end for end in ends if end.startswith((UPPER_END_PREFIX, LOWER_END_PREFIX)))
 
 
 def _nobody(address: str) -> str:
@@ -263,7 +282,7 @@ def _on_the_host(facts: Facts, out: Journey) -> Iterator[Hop]:
     following = {id(first): second for first, second in pairwise(out.passes)}
     bridged = routed = False
     for one in out.passes:
-        hook = facts.hooks.get(one.place, "")
+        hook = "" if one.goes_up else facts.hooks.get(one.place, "")
         bridged = bridged or (one.family == "bridge" and hook in ("forward", "postrouting"))
         if one.family != "bridge" and hook in _ROUTED_HOOKS and not bridged and not routed:
             routed = True
@@ -436,7 +455,7 @@ def _unresolved(facts: Facts, left: Pass) -> str:
 
 def _leaves(facts: Facts, left: Pass) -> Hop:
     link, packet = left.packet.oif, left.packet
-    name = facts.host.containers.get(link)
+    name = _receiver(facts, packet)
     if name:
         return Hop("veth", link, f"delivered to container {name}")
     tunnel = facts.host.tunnel
@@ -444,6 +463,12 @@ def _leaves(facts: Facts, left: Pass) -> Hop:
         return Hop("tunnel", link, f"to {tunnel.end}")
     source = f", from {_socket(packet.source, packet.source_port)}" if packet.source else ""
     return Hop("out", link, f"leaves the host{source}")
+
+
+def _receiver(facts: Facts, packet: Packet) -> str | None:
+    """The container at the end of the link, or of a joint, after which a packet that was translated is not seen."""
+    by_address = packet.oif.startswith(UPPER_END_PREFIX)
+    return facts.host.containers.get(packet.target if by_address else packet.oif)
 
 
 def _missed(facts: Facts, left: Pass) -> Iterator[Hop]:
@@ -545,7 +570,7 @@ def _beyond(facts: Facts, out: Journey | None) -> str:
     left = out.ended_at(LEFT) if out else None
     if out and out.ended_at(ARRIVED):
         return "the host itself"
-    name = facts.host.containers.get(left.packet.oif) if left else None
+    name = _receiver(facts, left.packet) if left else None
     if name:
         return f"container {name}"
     if left and facts.host.tunnel and facts.host.tunnel.link == left.packet.oif:

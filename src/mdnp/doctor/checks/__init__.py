@@ -42,6 +42,7 @@ CHECKS: Mapping[str, Check] = {
     "subnet-overlap": addresses.subnet_overlap,
     "resolver": addresses.resolver,
     "bridge-ports": limits.bridge_ports,
+    "backlog": limits.backlog,
     "neighbour-table": limits.neighbour_table,
     "conntrack-table": limits.conntrack_table,
     "port-range": limits.port_range,

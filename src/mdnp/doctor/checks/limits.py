@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from mdnp.dataplane import naming
 from mdnp.doctor import Daemon, Facts, Finding, given, need
 from mdnp.doctor.checks import networks
 from mdnp.doctor.checks.findings import ok, trouble, warning
+from mdnp.driver.annexes import MOST, PORTS
 
 _MIB = 1024 * 1024
-_BRIDGE_PORTS = 1023  # BR_MAX_PORTS of net/bridge/br_private.h, less the number that means none
 _NEAR = 0.9
 _NEAR_CONNTRACK, _FULL_CONNTRACK = 0.8, 0.95
 _FREE_LEAST, _FREE_SHARE, _FREE_WELL = 16 * _MIB, 0.05, 1024 * _MIB
@@ -17,14 +18,33 @@ _RANGE_LEAST = 1000
 
 
 def bridge_ports(facts: Facts) -> Iterator[Finding]:
-    ports = Counter(one.get("master") for one in need(facts.links))
-    for one in networks.seen(facts):
-        count = ports[one.bridge]
-        if count >= _NEAR * _BRIDGE_PORTS:
-            yield (trouble if count >= _BRIDGE_PORTS else warning)(
-                f"{one.bridge} has {count} ports of {_BRIDGE_PORTS}",
-                "the kernel gives a bridge no more: further containers do not start on its network",
-                "put further containers on another network",
+    """Of ours we leave room for those that hold a network together; others' may take it."""
+    links = need(facts.links)
+    ports = Counter(one.get("master") for one in links)
+    others = Counter(one.get("master") for one in links if not networks.is_ours(one))
+    for name in (*networks.bridges(facts), *(one["ifname"] for one in links if naming.is_annex(one["ifname"]))):
+        if others[name] > MOST or ports[name] >= PORTS:
+            yield (trouble if ports[name] >= PORTS else warning)(
+                f"{name} has {ports[name]} ports of {PORTS}, {others[name]} of them not mdnp's",
+                f"the kernel gives a bridge no more, and mdnp counts on {PORTS - MOST}: containers may not start on it",
+                "put what else is on it on a bridge of its own, or further containers on another network",
+            )
+
+
+def backlog(facts: Facts) -> Iterator[Finding]:
+    """
+    A veth hands each copy of what is for all to the processor's queue (netif_rx), which drops what is beyond its limit.
+    The limit is of the whole machine, and only shown in its first network namespace.
+    """
+    limit = need(facts.sysctls).get("net/core/netdev_max_backlog")
+    daemon = given(facts.daemon, None)
+    for one in daemon.networks if daemon and limit else ():
+        if one["endpoints"] >= _NEAR * int(limit or 0):
+            yield warning(
+                f"{one['bridge']} has {one['endpoints']} endpoints, and a processor queues {limit} packets"
+                " (netdev_max_backlog)",
+                "what is for all, such as ARP, does not come to all of them: neighbours are found a second late or not",
+                f"`sysctl -w net.core.netdev_max_backlog={4 * one['endpoints']}`",
             )
 
 

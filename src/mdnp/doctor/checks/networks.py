@@ -69,10 +69,14 @@ def _in_the_kernel(facts: Facts) -> Iterator[Seen]:
         internal = {bridge_of(one) for one in facts.docker.networks if one.get("Internal")}
     addressed = {row["ifname"]: row for row in need(facts.addresses)}
     for link in need(facts.links):
-        if link.get("group") == str(naming.GROUP) and link.get("linkinfo", {}).get("info_kind") == "bridge":
-            name = link["ifname"]
+        name = link["ifname"]
+        if is_ours(link) and link.get("linkinfo", {}).get("info_kind") == "bridge" and not naming.is_annex(name):
             subnets = tuple(_subnets(addressed.get(name, {})))
             yield Seen(name, subnets, link["mtu"], bool(subnets) and name not in internal)
+
+
+def is_ours(link: Json) -> bool:
+    return bool(link.get("group") == str(naming.GROUP))
 
 
 def _subnets(row: Json) -> Iterator[IPNetwork]:
