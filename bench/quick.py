@@ -63,7 +63,7 @@ class Figure:
     tolerance: float
 
 
-# Times may grow by about what ten runs on a machine of one load differed by; counts and memory differed by less.
+# Times may grow by about what runs on a loaded machine differed by; counts and memory differed by less.
 FIGURES: Sequence[Figure] = (
     Figure("cycle, plans to the kernel", "plans", 0.02),
     Figure("cycle, steps in the kernel", "steps", 0.02),

@@ -42,8 +42,8 @@ def test_a_driver_that_cannot_do_it_has_no_figure() -> None:
     rows = found(containers=[container("connect", floor_adds=10.0), container("run -p", floor_adds=None)])
 
     assert rows == [
-        ("`docker network connect`", "ms", 40.0, 10.0, 20.0, 0.5),
-        ("`docker run --rm -p`, beyond `--net none`", "ms", 40.0, None, 20.0, 0.5),
+        ("`docker network connect`", "ms", 40.0, 10.0, 20.0, 0.5, "≤ 0.40"),
+        ("`docker run --rm -p`, beyond `--net none`", "ms", 40.0, None, 20.0, 0.5, "≤ 0.35"),
     ]
 
 
@@ -52,8 +52,8 @@ def test_growth_is_told_of_the_largest_network_and_of_many() -> None:
     rows = [{"endpoints": size, "networks": many, "bridge_ratio": 2.0, "mdnp_ratio": it} for size, many, it in sizes]
 
     assert found(growth=rows) == [
-        ("a start beside 900 endpoints, to one beside 10", "ratio", 2.0, None, 1.2, None),
-        ("a start beside 200 networks, to one beside 10", "ratio", 2.0, None, 1.3, None),
+        ("a start beside 900 endpoints, to one beside 10", "ratio", 2.0, None, 1.2, None, "≤ 1.2"),
+        ("a start beside 200 networks, to one beside 10", "ratio", 2.0, None, 1.3, None, "≤ 1.2"),
     ]
 
 
@@ -61,7 +61,16 @@ def test_sizes_stand_in_one_row() -> None:
     rows = [{"where": "alone", "endpoints": size, "rss_mib": size / 10} for size in (0, 1000)]
 
     assert found(memory=[*rows, {"where": "in a cluster", "endpoints": 0, "rss_mib": 1}]) == [
-        ("the daemon's memory", "MiB, 0 / 1,000 endpoints", None, None, "0.0 / 100.0", None)
+        (
+            "the daemon's memory",
+            "MiB, 0 / 1,000 endpoints",
+            None,
+            None,
+            "0.0 / 100.0",
+            None,
+            "≤ 56, and 25 more with 1,000",
+        ),
+        ("the daemon's memory in a cluster", "MiB", None, None, 1, None, "≤ 72"),
     ]
 
 
@@ -74,7 +83,7 @@ def test_the_ratio_across_hosts_is_to_swarms() -> None:
     ]
 
     name = "request, from a container to one on another host"
-    assert found(tunnel=rows) == [(name, "us", 36.0, 30.0, 54.0, 1.5)]
+    assert found(tunnel=rows) == [(name, "us", 36.0, 30.0, 54.0, 1.5, "≤ 1.0")]
 
 
 def test_each_figure_names_its_commit_and_the_machines_are_told_once() -> None:
