@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class Site:
         self._cluster = cluster
         self._folder = folder / name
         self._made = 0
+        # By its id a host chooses its first block: drawn ones would now and then choose that of a test's fixed address.
+        self._draws = (f"{number:02x}{draw:014x}" for draw in count())
         self._tasks: list[asyncio.Task[None]] = []
         self.store: TestedStore
         self.member: Member | None = None
@@ -79,7 +82,7 @@ class Site:
 
         if self._cluster is not None:
             local = Local(self.name, self.name, 4789, lambda: self.vtep)
-            self.member = await Member.open(self._cluster, self.store, local, changed)
+            self.member = await Member.open(self._cluster, self.store, local, changed, draw=lambda: next(self._draws))
         self.reconciler = (
             Reconciler(self.store, self.kernel, 3600, outlook=self.member)
             if self.member
