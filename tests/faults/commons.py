@@ -31,7 +31,8 @@ from tests.faults.points import DONE, Faults
 
 VTEP = "192.0.2.1"
 SEGMENT = SegmentID("10.50.0.0/16,fd50::/64")
-OTHER = HostID("00000000000000aa")
+# By its id a host chooses its first block, which must not be that of the story's fixed address.
+US, OTHER = HostID("00000000000000bb"), HostID("00000000000000aa")
 _INJECTED = "an injected fault"
 _VNI = 0x6D0001
 

@@ -13,12 +13,13 @@ from mdnp.engine.api import DockerEngine
 from mdnp.engine.directory import Directory
 from mdnp.kernel.linux import LinuxKernel
 from mdnp.measures import Measures
+from mdnp.member.attendance import HOST_ID
 from mdnp.model.errors import MdnpError
 from mdnp.orphans.collector import Collector
 from mdnp.systemd import Systemd
 from mdnp.wire.routes import Routes
 from mdnp.wire.verbs import Answer
-from tests.faults.commons import FaultyCluster, KeptCluster
+from tests.faults.commons import US, FaultyCluster, KeptCluster
 from tests.faults.contracts import FaultyKernel, FaultyStore
 from tests.faults.points import DONE, Faults
 
@@ -48,6 +49,8 @@ async def _serve(settings: Settings, faults: Faults, commons: Path | None) -> No
     try:
         if store.is_new:
             await _recover(settings, store, kernel, engine)
+        if cluster:
+            await store.fact(HOST_ID, US)
         memory = FaultyStore(store, faults)
         await _run(
             settings,
